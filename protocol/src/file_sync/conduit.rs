@@ -1,0 +1,178 @@
+//! Conduits: durable links between two roots, and the rules under which one may be created.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ConflictStrategy, DeleteMode};
+use crate::id::{ConduitId, DeviceId, Label, LocationId};
+use crate::path::DirPath;
+use crate::time::{Stamp, Stamped};
+
+/// A conduit: a shared fact. Its ends and mode never change; the rest merges field by field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conduit {
+    /// Its id.
+    pub id: ConduitId,
+    /// When and by whom it was created.
+    pub created: Stamp,
+    /// Where changes come from. Its device coordinates.
+    pub source: Root,
+    /// Where they go.
+    pub target: Root,
+    /// What "in step" means.
+    pub mode: SyncMode,
+    /// Everything that can be set later, each field with its own stamp.
+    pub settings: ConduitSettings,
+    /// Set once it is removed.
+    pub removed: Stamped<bool>,
+}
+
+/// One end of a conduit: a directory inside a location.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Root {
+    /// The device that holds it.
+    pub device: DeviceId,
+    /// The location on it.
+    pub location: LocationId,
+    /// The directory in that location.
+    pub dir: DirPath,
+}
+
+/// What a conduit keeps true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SyncMode {
+    /// The target becomes the source.
+    Mirror,
+    /// Both ends follow each other: three-way merge against the baseline.
+    Bidirectional,
+    /// The target holds the part of the source that the selection admits.
+    Selective,
+}
+
+/// What can be changed after creation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConduitSettings {
+    /// Name, unique in the library by convention; a clash is shown, not merged.
+    pub name: Stamped<Label>,
+    /// A disabled conduit refuses `sync_now`.
+    pub enabled: Stamped<bool>,
+    /// A paused conduit keeps its schedule but starts nothing.
+    pub paused: Stamped<bool>,
+    /// When it runs by itself.
+    pub schedule: Stamped<Schedule>,
+    /// Which part of the source is wanted (selective).
+    pub selection: Stamped<Selection>,
+    /// Transfers at the same time, 1 to 64.
+    pub parallel_transfers: Stamped<u32>,
+    /// Bytes per second for content, both directions together; 0 is no limit.
+    pub bandwidth_limit: Stamped<u64>,
+    /// What happens on a conflict.
+    pub strategy: Stamped<ConflictStrategy>,
+    /// What happens to bytes that are replaced or deleted.
+    pub delete_mode: Stamped<DeleteMode>,
+}
+
+/// When a conduit runs by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Schedule {
+    /// Only when asked.
+    Manual,
+    /// Some quiet time after the last change of either end.
+    Instant {
+        /// Milliseconds of quiet; 100 at least.
+        settle_ms: u32,
+    },
+    /// At a fixed interval, never overlapping.
+    Every {
+        /// Milliseconds between starts; 1,000 at least.
+        interval_ms: u64,
+    },
+}
+
+/// What a selective conduit admits: everything below `subtrees` or matching `globs`. Empty admits everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Selection {
+    /// Whole directories.
+    pub subtrees: Vec<DirPath>,
+    /// Patterns over the path below the root.
+    pub globs: Vec<String>,
+}
+
+impl Conduit {
+    /// Joins what two devices say of one conduit. Commutative, associative, idempotent.
+    pub fn merge(&mut self, other: &Self) {
+        self.settings.name.merge(&other.settings.name);
+        self.settings.enabled.merge(&other.settings.enabled);
+        self.settings.paused.merge(&other.settings.paused);
+        self.settings.schedule.merge(&other.settings.schedule);
+        self.settings.selection.merge(&other.settings.selection);
+        self.settings.parallel_transfers.merge(&other.settings.parallel_transfers);
+        self.settings.bandwidth_limit.merge(&other.settings.bandwidth_limit);
+        self.settings.strategy.merge(&other.settings.strategy);
+        self.settings.delete_mode.merge(&other.settings.delete_mode);
+        self.removed.merge(&other.removed);
+    }
+
+    /// The device that resolves and dispatches: the source's.
+    pub const fn coordinator(&self) -> DeviceId {
+        self.source.device
+    }
+
+    /// Both ends on one device: jobs need no wire.
+    pub fn is_local(&self) -> bool {
+        self.source.device == self.target.device
+    }
+
+    /// The newest stamp in the definition. A job of an older definition is refused.
+    pub fn definition(&self) -> Stamp {
+        let s = &self.settings;
+        [
+            s.name.stamp,
+            s.enabled.stamp,
+            s.paused.stamp,
+            s.schedule.stamp,
+            s.selection.stamp,
+            s.parallel_transfers.stamp,
+            s.bandwidth_limit.stamp,
+            s.strategy.stamp,
+            s.delete_mode.stamp,
+            self.removed.stamp,
+        ]
+        .into_iter()
+        .fold(self.created, Stamp::max)
+    }
+}
+
+/// Why a conduit was not created; the first rule that it breaks, in the order of declaration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConduitError {
+    /// An end is not a directory that its owner has indexed.
+    #[error("the {0} is not an indexed directory")]
+    NotIndexed(&'static str),
+    /// Source and target are the same directory.
+    #[error("source and target are the same directory")]
+    SameEndpoint,
+    /// One end lies inside the other.
+    #[error("one end lies inside the other")]
+    Nested,
+    /// An end lies in a directory that a node keeps for itself.
+    #[error("an end lies inside a directory that Tidegate keeps for itself")]
+    InternalPath,
+    /// The same two ends are linked already, in this or the other order.
+    #[error("the same two ends are linked already by {0}")]
+    Duplicate(Label),
+    /// A one-way conduit runs the other way between the same ends.
+    #[error("{0} runs one way between the same ends in the opposite direction")]
+    Opposed(Label),
+    /// Another mirror writes into the same or a nested target.
+    #[error("{0} mirrors into the same or a nested target")]
+    SharedMirrorTarget(Label),
+    /// Another conduit writes into a mirror's target.
+    #[error("{0} writes into the same directories as the mirror")]
+    MirrorTargetWritten(Label),
+    /// The new conduit would close a cycle that holds a one-way conduit.
+    #[error("it would close a cycle that runs through a one-way conduit")]
+    OneWayCycle,
+    /// A schedule, count or pattern outside its bounds.
+    #[error("{0}")]
+    Setting(String),
+}

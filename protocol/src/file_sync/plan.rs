@@ -1,0 +1,210 @@
+//! Plans: what the resolver answers, in the order it would be done, with an id that covers all of it.
+
+use std::fmt;
+
+use data_encoding::HEXLOWER;
+use serde::{Deserialize, Serialize};
+
+use super::{Conflict, Halt, SyncOperations};
+use crate::codec;
+use crate::hash::ContentHash;
+use crate::id::ConduitId;
+use crate::index::{EntryKind, FileFacts, Version};
+use crate::library_sync::HeadRef;
+use crate::path::EntryPath;
+use crate::time::Stamp;
+
+/// Hash of a plan's content and of the heads it was resolved from.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PlanId([u8; 32]);
+
+impl PlanId {
+    /// The form people see and type: `p-` and twelve hexadecimal digits.
+    pub fn short(&self) -> String {
+        format!("p-{}", HEXLOWER.encode(&self.0[..6]))
+    }
+}
+
+impl fmt::Display for PlanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.short())
+    }
+}
+
+impl fmt::Debug for PlanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.short())
+    }
+}
+
+/// What is to be done for one conduit, and from which state of the index that follows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Covers everything below.
+    pub id: PlanId,
+    /// For which conduit.
+    pub conduit: ConduitId,
+    /// Its definition at that moment.
+    pub definition: Stamp,
+    /// The heads it was resolved from, sorted by device.
+    pub heads: Vec<HeadRef>,
+    /// What to do.
+    pub operations: SyncOperations,
+    /// What stops it until a person approves; empty if nothing does.
+    pub halts: Vec<Halt>,
+    /// What it leaves alone, and why.
+    pub skips: Vec<Skip>,
+    /// Totals over both directions.
+    pub totals: PlanTotals,
+}
+
+/// One path for one device, relative to the conduit's root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    /// Where.
+    pub path: EntryPath,
+    /// What must stand there now, or nothing is done.
+    pub expect: PreImage,
+    /// What to do.
+    pub action: Action,
+}
+
+/// What an item does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// Creates a directory.
+    MakeDirectory {
+        /// The version to record.
+        version: Version,
+    },
+    /// Puts a file there, replacing what `expect` says.
+    InstallFile {
+        /// Content and metadata.
+        file: FileFacts,
+        /// The version that travels along.
+        version: Version,
+        /// The path of the same content on the source, relative to its root.
+        from: EntryPath,
+    },
+    /// Puts a symbolic link there, replacing what `expect` says.
+    InstallSymlink {
+        /// Its text.
+        #[serde(with = "serde_bytes")]
+        target: Vec<u8>,
+        /// The version that travels along.
+        version: Version,
+    },
+    /// Renames a file of the same device whose old path is to vanish: a move.
+    RenameFile {
+        /// The old path; must hold `file.content`.
+        from: EntryPath,
+        /// Content and metadata it must end with.
+        file: FileFacts,
+        /// The version that travels along.
+        version: Version,
+    },
+    /// Sets modification time and executable bit of a file whose content is right.
+    SetMetadata {
+        /// Content it must have, and metadata it gets.
+        file: FileFacts,
+        /// The version that travels along.
+        version: Version,
+    },
+    /// Removes a file or link.
+    Remove {
+        /// The version of the tombstone.
+        version: Version,
+    },
+    /// Removes a directory that is empty by then.
+    RemoveDirectory {
+        /// The version of the tombstone.
+        version: Version,
+    },
+}
+
+/// What the plan expects to find at a path before it acts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PreImage {
+    /// Nothing.
+    Absent,
+    /// A directory. For an install, one whose whole subtree goes to the trash first.
+    Directory,
+    /// A file with this content.
+    File {
+        /// Its hash.
+        content: ContentHash,
+        /// Its length in bytes.
+        size: u64,
+    },
+    /// A symbolic link with this text.
+    Symlink {
+        /// The text.
+        #[serde(with = "serde_bytes")]
+        target: Vec<u8>,
+    },
+}
+
+impl PreImage {
+    /// The pre-image that an entry is; `None` for what may not be touched.
+    pub fn of(kind: &EntryKind) -> Option<Self> {
+        match kind {
+            EntryKind::Directory { .. } => Some(Self::Directory),
+            EntryKind::File(file) => Some(Self::File { content: file.content, size: file.size }),
+            EntryKind::Symlink { target } => Some(Self::Symlink { target: target.clone() }),
+            EntryKind::Special | EntryKind::Unknown(_) => None,
+        }
+    }
+}
+
+/// A path that the plan leaves alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skip {
+    /// Below the conduit's roots.
+    pub path: EntryPath,
+    /// Why, for people.
+    pub why: String,
+}
+
+/// Sums over a plan.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanTotals {
+    /// Items that install, rename, link, make or set something.
+    pub copies: u64,
+    /// Bytes of content to install, before reuse.
+    pub copy_bytes: u64,
+    /// Of the copies, renames.
+    pub renames: u64,
+    /// Items that remove something.
+    pub deletes: u64,
+    /// Replaced paths whose old bytes go to the trash.
+    pub replaced: u64,
+    /// Target edits that a mirror sets back.
+    pub drift_healed: u64,
+}
+
+impl Plan {
+    /// Builds a plan and its id.
+    pub fn new(
+        conduit: ConduitId,
+        definition: Stamp,
+        heads: Vec<HeadRef>,
+        operations: SyncOperations,
+        halts: Vec<Halt>,
+        skips: Vec<Skip>,
+        totals: PlanTotals,
+    ) -> Self {
+        let mut plan = Self { id: PlanId([0; 32]), conduit, definition, heads, operations, halts, skips, totals };
+        plan.id = PlanId(blake3::derive_key("tidegate 2026-11 plan id v1", &codec::encode(&plan)));
+        plan
+    }
+
+    /// Whether nothing is left to do and nothing is held: the resolver's word for "in step".
+    pub fn is_empty(&self) -> bool {
+        self.operations.is_empty() && self.halts.is_empty()
+    }
+
+    /// All conflicts.
+    pub fn conflicts(&self) -> &[Conflict] {
+        &self.operations.conflicts
+    }
+}

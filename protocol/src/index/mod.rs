@@ -1,0 +1,9 @@
+//! What the index holds of a location: entries, and the facts about the location itself.
+
+mod entry;
+mod location;
+mod version;
+
+pub use entry::{Entry, EntryKind, EntryState, FileFacts, Observation, Observed, StatMark, UnknownCause};
+pub use location::{Device, DeviceState, Grant, Location, Rights};
+pub use version::{Version, VersionOrder};

@@ -1,0 +1,200 @@
+//! Heads: a device's signed statement of its whole state.
+
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{self, DecodeError};
+use crate::id::{DeviceId, Epoch, LibraryId, LocationId, Nonce, Sequence};
+use crate::limits::HEAD_BYTES_MAX;
+use crate::time::Stamp;
+
+const DOMAIN: &[u8] = b"tidegate head v1\0";
+
+/// What a device says of itself at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// The library it belongs to; a head of another library is nothing here.
+    pub library: LibraryId,
+    /// The author.
+    pub device: DeviceId,
+    /// The author's epoch.
+    pub epoch: Epoch,
+    /// Its newest row.
+    pub sequence: Sequence,
+    /// How many live rows it has, tombstones included.
+    pub row_count: u64,
+    /// [`super::SetHash::digest`] of those rows.
+    pub set_hash: [u8; 32],
+    /// The highest membership epoch it has applied.
+    pub membership: u64,
+    /// When it was made. Grows with every head of the device.
+    pub stamp: Stamp,
+    /// The author's wall clock in milliseconds, to measure the offset by.
+    pub wall_ms: u64,
+    /// How its locations stand, sorted by id.
+    pub locations: Vec<LocationStatus>,
+    /// Set when the head answers a request: what the asker drew for it.
+    pub nonce: Option<Nonce>,
+}
+
+/// The part of a head that names a state of the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct HeadRef {
+    /// The author.
+    pub device: DeviceId,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Its newest row.
+    pub sequence: Sequence,
+    /// Digest over all its rows.
+    pub set_hash: [u8; 32],
+}
+
+/// How one location stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocationStatus {
+    /// Which.
+    pub location: LocationId,
+    /// Whether the root is there and is the one that was added.
+    pub root: RootState,
+    /// Why the index may differ from the disk; empty when settled.
+    pub unsettled: Vec<Unsettled>,
+    /// Paths waiting to be looked at.
+    pub dirty: u64,
+}
+
+/// State of a location's root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RootState {
+    /// There, with its marker, on its file system.
+    Present,
+    /// Not there.
+    Missing,
+    /// Something is there, but marker or file system differ.
+    Replaced,
+}
+
+/// Why a location is not settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Unsettled {
+    /// A full scan is due or running: start, overflow, lost watch, or asked for.
+    Scan,
+    /// Watcher events are waiting to be looked at.
+    Events,
+}
+
+/// A head with its author's signature: the only form in which heads travel and are stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedHead {
+    #[serde(with = "serde_bytes")]
+    head: Vec<u8>,
+    #[serde(with = "serde_bytes")]
+    signature: Vec<u8>,
+}
+
+/// Why a signed head was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HeadError {
+    /// Larger than `HEAD_BYTES_MAX`.
+    #[error("a head that is too large")]
+    TooLarge,
+    /// Not a head.
+    #[error("a head that does not decode: {0}")]
+    Decode(#[from] DecodeError),
+    /// The signature is not the author's.
+    #[error("a head whose signature does not fit its author")]
+    Signature,
+}
+
+impl SignedHead {
+    /// Signs. The device in the head must be the key's.
+    pub fn sign(head: &Head, key: &SigningKey) -> Self {
+        debug_assert_eq!(head.device.as_bytes(), key.verifying_key().as_bytes());
+        let bytes = codec::encode(head);
+        let signature = key.sign(&signed_bytes(&bytes)).to_bytes().to_vec();
+        Self { head: bytes, signature }
+    }
+
+    /// Checks size, form and signature, in this order.
+    pub fn verify(&self) -> Result<Head, HeadError> {
+        if self.head.len() > HEAD_BYTES_MAX {
+            return Err(HeadError::TooLarge);
+        }
+        let head: Head = codec::decode(&self.head)?;
+        let key = VerifyingKey::from_bytes(head.device.as_bytes()).map_err(|_| HeadError::Signature)?;
+        let signature = Signature::from_slice(&self.signature).map_err(|_| HeadError::Signature)?;
+        key.verify_strict(&signed_bytes(&self.head), &signature).map_err(|_| HeadError::Signature)?;
+        Ok(head)
+    }
+
+    /// Reads a head that this device verified before it stored it.
+    pub fn trusted(&self) -> Head {
+        codec::decode_stored(&self.head).expect("only verified heads are stored")
+    }
+}
+
+impl Head {
+    /// Which state of the rows this names.
+    pub const fn reference(&self) -> HeadRef {
+        HeadRef { device: self.device, epoch: self.epoch, sequence: self.sequence, set_hash: self.set_hash }
+    }
+
+    /// Whether two heads prove that one number was used for two states: a fork.
+    pub fn forks_from(&self, other: &Self) -> bool {
+        (self.device, self.epoch, self.sequence) == (other.device, other.epoch, other.sequence)
+            && (self.row_count, self.set_hash) != (other.row_count, other.set_hash)
+    }
+
+    /// Status of one location.
+    pub fn location(&self, id: LocationId) -> Option<&LocationStatus> {
+        self.locations.iter().find(|status| status.location == id)
+    }
+}
+
+fn signed_bytes(head: &[u8]) -> Vec<u8> {
+    [DOMAIN, head].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(key: &SigningKey) -> Head {
+        let device = DeviceId::from_bytes(key.verifying_key().to_bytes());
+        Head {
+            library: LibraryId::from_bytes([1; 16]),
+            device,
+            epoch: Epoch(3),
+            sequence: Sequence(9),
+            row_count: 5,
+            set_hash: [4; 32],
+            membership: 2,
+            stamp: Stamp::zero(device).next(77),
+            wall_ms: 77,
+            locations: Vec::new(),
+            nonce: None,
+        }
+    }
+
+    #[test]
+    fn a_head_is_accepted_only_as_its_author_signed_it() {
+        let (key, other) = (SigningKey::from_bytes(&[1; 32]), SigningKey::from_bytes(&[2; 32]));
+        let head = head(&key);
+        let signed = SignedHead::sign(&head, &key);
+        assert_eq!(signed.verify(), Ok(head.clone()));
+        let mut tampered = signed.clone();
+        tampered.head[60] ^= 1;
+        assert!(tampered.verify().is_err());
+        let forged = SignedHead { signature: other.sign(&signed_bytes(&signed.head)).to_bytes().to_vec(), ..signed };
+        assert_eq!(forged.verify(), Err(HeadError::Signature));
+    }
+
+    #[test]
+    fn two_states_under_one_number_are_a_fork_and_two_statuses_are_not() {
+        let head = head(&SigningKey::from_bytes(&[1; 32]));
+        let status = Head { wall_ms: 99, nonce: Some(Nonce::from_bytes([1; 16])), ..head.clone() };
+        assert!(!head.forks_from(&status));
+        assert!(head.forks_from(&Head { set_hash: [5; 32], ..head.clone() }));
+        assert!(!head.forks_from(&Head { sequence: Sequence(10), set_hash: [5; 32], ..head.clone() }));
+    }
+}

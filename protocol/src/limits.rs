@@ -1,0 +1,100 @@
+//! Every bound of the system, with unit and reason, and the relations between bounds as const asserts.
+//!
+//! A bound that a peer could suggest is never taken from the peer.
+
+/// Largest frame on any stream, in bytes. A receiver allocates at most this much for one frame.
+pub const FRAME_BYTES_MAX: usize = 1 << 20;
+
+/// Largest piece of file content in one frame, in bytes: a frame less room for its header.
+pub const PIECE_BYTES_MAX: usize = FRAME_BYTES_MAX - 4096;
+
+/// Rows in one `Rows` answer. One answer is one redb transaction on the receiver.
+pub const ROWS_PER_ANSWER_MAX: usize = 4096;
+
+/// Encoded bytes of rows in one answer; leaves room for the signed head beside them.
+pub const ROWS_BYTES_MAX: usize = FRAME_BYTES_MAX - HEAD_BYTES_MAX - 1024;
+
+/// Largest encoded signed head, in bytes: `LOCATIONS_PER_DEVICE_MAX` statuses and some.
+pub const HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// Plan items in one dispatch frame.
+pub const ITEMS_PER_FRAME_MAX: usize = 2048;
+
+/// Encoded bytes of items in one dispatch frame.
+pub const ITEMS_BYTES_MAX: usize = FRAME_BYTES_MAX / 2;
+
+/// Outcomes in one job report.
+pub const OUTCOMES_PER_REPORT_MAX: usize = 8192;
+
+/// Contents asked for in one fetch: bounds the memory of both ends.
+pub const WANTS_PER_FETCH_MAX: usize = 1024;
+
+/// Longest name, in bytes, as on every file system we know.
+pub const NAME_BYTES_MAX: usize = 255;
+
+/// Longest path below a location, in bytes (`PATH_MAX`).
+pub const PATH_BYTES_MAX: usize = 4096;
+
+/// Deepest path below a location, in names. Keeps recursion and redb keys bounded.
+pub const PATH_DEPTH_MAX: usize = 128;
+
+/// Longest symlink text, in bytes (`PATH_MAX`).
+pub const LINK_BYTES_MAX: usize = 4096;
+
+/// Longest name a person gives to a device, location or conduit, in characters.
+pub const LABEL_CHARS_MAX: usize = 64;
+
+/// Devices in a library. Versions and frontiers are linear in it.
+pub const DEVICES_MAX: usize = 64;
+
+/// Locations of one device.
+pub const LOCATIONS_PER_DEVICE_MAX: usize = 256;
+
+/// Ignore rules of one location, and bytes of one rule.
+pub const RULES_MAX: usize = 1024;
+/// Bytes of one ignore rule.
+pub const RULE_BYTES_MAX: usize = 1024;
+
+/// Streams that one peer may have open towards us.
+pub const STREAMS_PER_PEER_MAX: u32 = 64;
+
+/// Connections that have not shown a member's key, in all and from one address.
+pub const UNAUTHENTICATED_CONNECTIONS_MAX: usize = 8;
+/// Unauthenticated connections from one address.
+pub const UNAUTHENTICATED_PER_ADDRESS_MAX: usize = 2;
+
+/// Failed proofs that burn a pairing code.
+pub const PAIRING_FAILURES_MAX: u32 = 3;
+/// Life of a pairing code, in milliseconds.
+pub const PAIRING_CODE_AGE_MS_MAX: u64 = 5 * 60 * 1000;
+
+/// Age of an owner's evidence at which the gate closes again, in milliseconds (semantics, section 3).
+pub const EVIDENCE_AGE_MS_MAX: u64 = 5_000;
+/// Age of the confirmed configuration head of other online devices, in milliseconds.
+pub const CONFIG_EVIDENCE_AGE_MS_MAX: u64 = 60_000;
+/// Clock offset beyond which the gate closes and stamps are refused, in milliseconds.
+pub const CLOCK_OFFSET_MS_MAX: u64 = 10 * 60 * 1000;
+
+/// Shortest time between two announcements of one device, in milliseconds.
+pub const ANNOUNCE_EVERY_MS_MIN: u64 = 100;
+/// Longest time between two announcements of one device, in milliseconds.
+pub const ANNOUNCE_EVERY_MS_MAX: u64 = 30_000;
+
+/// Longest wait for one answer to a control request, in milliseconds.
+pub const ANSWER_MS_MAX: u64 = 10_000;
+
+/// Content is verified, resumed and compared in chunks of this many bytes (a BLAKE3 subtree).
+pub const CHUNK_BYTES: u64 = 1 << 20;
+/// Files up to this size travel packed together, larger ones in ranges.
+pub const SMALL_FILE_BYTES_MAX: u64 = CHUNK_BYTES;
+/// Chunk hashes in one outline answer: 32 bytes each.
+pub const OUTLINE_CHUNKS_MAX: usize = 16 << 10;
+
+/// Follow-up generations of one sync before it is left to the next run.
+pub const FOLLOW_UPS_MAX: u32 = 3;
+
+const _: () = assert!(ROWS_BYTES_MAX > FRAME_BYTES_MAX / 2);
+const _: () = assert!(OUTLINE_CHUNKS_MAX * 32 < FRAME_BYTES_MAX);
+const _: () = assert!(CHUNK_BYTES.is_power_of_two() && CHUNK_BYTES > 1024);
+const _: () = assert!(NAME_BYTES_MAX < PATH_BYTES_MAX && PATH_BYTES_MAX < ROWS_BYTES_MAX);
+const _: () = assert!(ANSWER_MS_MAX > EVIDENCE_AGE_MS_MAX);
