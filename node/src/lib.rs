@@ -4,4 +4,5 @@
 //! disks and peers, written over one [`env::Env`]. Feature `os` (on by default) adds the real world: libp2p,
 //! quinn, notify, HTTP and the command line. The simulator builds this crate without it.
 
+pub mod core;
 pub mod env;

@@ -1,0 +1,421 @@
+//! The closed list of what can happen to the core, and of what it can ask for.
+//!
+//! Inputs are facts; outputs are wishes. An output leaves only after the transaction of its step is durable.
+//! Everything here is plain data: a recorded list of inputs replays to the same outputs.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use tidegate_protocol::file_sync::{Baseline, Conduit, DeleteMode, Guards, Item, ItemOutcome, JobKey, Plan};
+use tidegate_protocol::hash::ContentHash;
+use tidegate_protocol::id::{DeviceId, Label, LibraryId, LocationId};
+use tidegate_protocol::index::{EntryKind, Observation, StatMark, Version};
+use tidegate_protocol::library_sync::{LibrarySynced, RootState, SignedHead};
+use tidegate_protocol::path::{DirPath, EntryPath};
+use tidegate_protocol::wire::{FetchFailure, JobControl, Request, Response};
+use tidegate_storage::disk::RootIdentity;
+
+use super::command::{Command, Fault, Reply};
+use crate::env::NetworkError;
+
+/// Names a question that waits for one answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A person, by API or command line. Answered by [`Output::Reply`].
+    Command {
+        /// For the answer.
+        ticket: Ticket,
+        /// What is wanted.
+        command: Command,
+    },
+    /// A member is connected.
+    PeerUp {
+        /// Who.
+        device: DeviceId,
+        /// Where, for people.
+        address: String,
+    },
+    /// A member is not connected any more.
+    PeerDown {
+        /// Who.
+        device: DeviceId,
+    },
+    /// A gossiped head; from anybody in the mesh, so not trusted.
+    Announcement(Vec<u8>),
+    /// A member asks. Answered by [`Output::Respond`] or [`Output::Serve`].
+    Request {
+        /// For the answer.
+        ticket: Ticket,
+        /// Who, as the transport proved.
+        peer: DeviceId,
+        /// What.
+        request: Request,
+    },
+    /// The answer to an [`Output::Ask`].
+    Answer {
+        /// Of the ask.
+        ticket: Ticket,
+        /// The answer, or why there is none.
+        result: Result<Response, NetworkError>,
+    },
+    /// Another device proved a pairing code (or this one proved it there).
+    Paired {
+        /// Who.
+        device: DeviceId,
+        /// Its name.
+        name: Label,
+        /// Its library.
+        library: LibraryId,
+        /// Whether this device typed the code, and so joins the other's library.
+        joined: bool,
+    },
+    /// The answer to [`Output::OpenRoot`], or news of an opened root.
+    Root {
+        /// Which location.
+        location: LocationId,
+        /// How it stands.
+        state: RootState,
+        /// Whether a watcher reports its changes; without one every look is a scan.
+        watched: bool,
+    },
+    /// What a watcher saw. A hint, not a fact.
+    Hints {
+        /// Which location.
+        location: LocationId,
+        /// Paths that may have changed; empty with `overflow`.
+        paths: Vec<EntryPath>,
+        /// Events were lost: everything may have changed.
+        overflow: bool,
+    },
+    /// Every change made before the matching [`Output::Drain`] has been hinted by now.
+    Drained {
+        /// Which location.
+        location: LocationId,
+        /// The number given there.
+        barrier: u64,
+    },
+    /// A batch of a scan: only what differs from what the index held when the scan began.
+    Scanned {
+        /// Which location.
+        location: LocationId,
+        /// In path order.
+        seen: Vec<Seen>,
+        /// For people.
+        progress: ScanProgress,
+    },
+    /// A scan is over.
+    ScanEnded {
+        /// Which location.
+        location: LocationId,
+        /// Whether everything that was to be looked at was; if not, why. The location stays unsettled then.
+        result: Result<ScanProgress, ScanFailure>,
+    },
+    /// Items of a job have outcomes, all durable.
+    JobMoved {
+        /// Which job.
+        job: JobKey,
+        /// Outcomes by index.
+        outcomes: Vec<(u32, ItemOutcome)>,
+        /// What was written, for the scanner to recognise.
+        announced: Vec<Written>,
+        /// Content bytes installed since the last report.
+        bytes_done: u64,
+        /// Of these, bytes that the device already held.
+        bytes_reused: u64,
+        /// Paths at work now; at most eight.
+        current: Vec<EntryPath>,
+    },
+    /// The run of a job is over: every item of the leg has an outcome, or it was stopped.
+    JobEnded {
+        /// Which job.
+        job: JobKey,
+        /// Whether it was stopped before the end of its leg (control, lost peer, lost root).
+        stopped: Option<JobStop>,
+    },
+    /// The answer to [`Output::Resolve`].
+    Resolved {
+        /// Of the wish.
+        ticket: Ticket,
+        /// The plan.
+        plan: Box<Plan>,
+        /// What a baseline at this state would say.
+        baseline: Baseline,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// One thing a scan saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Where and what.
+    pub observation: Observation,
+    /// Chaining values of a large file's chunks, if it was hashed.
+    pub chunks: Vec<[u8; 32]>,
+}
+
+/// How far a scan is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ScanProgress {
+    /// Entries looked at.
+    pub entries: u64,
+    /// Files read and hashed.
+    pub files_hashed: u64,
+    /// Bytes read and hashed.
+    pub bytes_hashed: u64,
+}
+
+/// Why a scan did not see everything.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ScanFailure {
+    /// The root is gone or is another one; nothing may be concluded.
+    #[error("the root is missing or replaced")]
+    RootLost,
+    /// The ignore file is not valid.
+    #[error("{0}")]
+    Rules(String),
+    /// Anything else.
+    #[error("{0}")]
+    Io(String),
+}
+
+/// What a job wrote at one path, with the stat taken after the write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Below the location.
+    pub path: EntryPath,
+    /// What is there now; `None` if it was removed.
+    pub kind: Option<EntryKind>,
+    /// The stat after the write; `None` for kinds without content and removals.
+    pub mark: Option<StatMark>,
+    /// The version to record.
+    pub version: Version,
+}
+
+/// Why a job's run stopped before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobStop {
+    /// Told to pause.
+    Paused,
+    /// Told to cancel.
+    Cancelled,
+    /// The source could not be reached; tried again when it is connected.
+    Unreachable,
+    /// The root is missing or replaced.
+    RootLost,
+    /// No room; tried again later.
+    NoSpace,
+}
+
+/// Something that is to happen.
+#[derive(Debug)]
+pub enum Output {
+    /// Answers a [`Input::Command`].
+    Reply {
+        /// Of the command.
+        ticket: Ticket,
+        /// The answer.
+        reply: Result<Reply, Fault>,
+    },
+    /// Answers a [`Input::Request`].
+    Respond {
+        /// Of the request.
+        ticket: Ticket,
+        /// The answer.
+        response: Response,
+    },
+    /// Answers a fetch: the content is read from disk and streamed.
+    Serve {
+        /// Of the request.
+        ticket: Ticket,
+        /// The location that is read.
+        location: LocationId,
+        /// What, in the order asked for.
+        reads: Vec<Result<Read, FetchFailure>>,
+        /// Bytes per second; 0 is no limit.
+        bandwidth_limit: u64,
+    },
+    /// Asks a member. Answered by [`Input::Answer`], within `ANSWER_MS_MAX`.
+    Ask {
+        /// For the answer.
+        ticket: Ticket,
+        /// Whom.
+        device: DeviceId,
+        /// What.
+        request: Request,
+    },
+    /// Gossips a head.
+    Publish(SignedHead),
+    /// From now on exactly these devices are let in.
+    Members {
+        /// Of this library.
+        library: LibraryId,
+        /// Without this device itself.
+        devices: BTreeSet<DeviceId>,
+    },
+    /// Opens a root, checks its marker, watches it. Answered by [`Input::Root`].
+    OpenRoot {
+        /// Which location.
+        location: LocationId,
+        /// Where it is.
+        root: PathBuf,
+        /// What it must be.
+        identity: RootIdentity,
+    },
+    /// Lets go of a root.
+    CloseRoot {
+        /// Which location.
+        location: LocationId,
+    },
+    /// Asks for [`Input::Drained`] once every earlier change has been hinted.
+    Drain {
+        /// Which location.
+        location: LocationId,
+        /// A number to tell it by.
+        barrier: u64,
+    },
+    /// Scans. Answered by [`Input::Scanned`], many times, and [`Input::ScanEnded`].
+    Scan {
+        /// Which location.
+        location: LocationId,
+        /// What.
+        scope: ScanScope,
+        /// Whether files are read even when their stat is unchanged.
+        deep: bool,
+    },
+    /// Runs a leg of a copy job. Answered by [`Input::JobMoved`] and [`Input::JobEnded`].
+    RunCopy(CopyLeg),
+    /// Runs a leg of a delete job. Answered likewise.
+    RunDelete(DeleteLeg),
+    /// Pauses or cancels a running leg; it ends by [`Input::JobEnded`].
+    Control {
+        /// Which job.
+        job: JobKey,
+        /// What.
+        control: JobControl,
+    },
+    /// Clears the staging of an ended job, and the trash of a permanent delete.
+    Clean {
+        /// Which location.
+        location: LocationId,
+        /// Which job.
+        job: JobKey,
+        /// Whether the trash of the generation goes as well.
+        purge: bool,
+    },
+    /// Resolves over a read snapshot. Answered by [`Input::Resolved`].
+    Resolve {
+        /// For the answer.
+        ticket: Ticket,
+        /// The token: what makes the snapshot a fresh one.
+        synced: LibrarySynced,
+        /// The definition.
+        conduit: Box<Conduit>,
+        /// What the last verified generation left.
+        baseline: Option<Baseline>,
+        /// The guards.
+        guards: Guards,
+    },
+}
+
+/// What a scan looks at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ScanScope {
+    /// The whole location.
+    All,
+    /// These paths, and what is below those that are new or gone. Sorted.
+    Paths(Vec<EntryPath>),
+}
+
+/// One read for a fetch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Read {
+    /// Below the location.
+    pub path: EntryPath,
+    /// The stat that the index knows; the file is not sent if it differs.
+    pub mark: StatMark,
+    /// The content it must be.
+    pub content: ContentHash,
+    /// First byte.
+    pub offset: u64,
+    /// How many.
+    pub length: u64,
+}
+
+/// A part of a copy job that is run at once: at most `LEG_ITEMS_MAX` items.
+#[derive(Debug, Clone)]
+pub struct CopyLeg {
+    /// Which job.
+    pub job: JobKey,
+    /// The location that changes.
+    pub location: LocationId,
+    /// Where content comes from.
+    pub source: CopySource,
+    /// The items, in order.
+    pub items: Vec<Work>,
+    /// Transfers at the same time.
+    pub parallel_transfers: u32,
+    /// Bytes per second; 0 is no limit.
+    pub bandwidth_limit: u64,
+    /// Free bytes that must remain.
+    pub free_bytes_min: u64,
+}
+
+/// Where the content of a leg comes from when the device does not hold it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CopySource {
+    /// Another device, by fetch.
+    Device(DeviceId),
+    /// Another directory of this device.
+    Here {
+        /// Its location.
+        location: LocationId,
+        /// The conduit's source root in it.
+        dir: DirPath,
+    },
+}
+
+/// A part of a delete job that is run at once.
+#[derive(Debug, Clone)]
+pub struct DeleteLeg {
+    /// Which job.
+    pub job: JobKey,
+    /// The location that changes.
+    pub location: LocationId,
+    /// The items, in order.
+    pub items: Vec<Work>,
+    /// Whether old bytes are kept.
+    pub delete_mode: DeleteMode,
+}
+
+/// One item, as the applying device sees it.
+#[derive(Debug, Clone)]
+pub struct Work {
+    /// Its index in the job.
+    pub index: u32,
+    /// Where it acts, below the location (not below the conduit's root).
+    pub path: EntryPath,
+    /// The item as planned. Its paths are below the conduit's root.
+    pub item: Item,
+    /// For a rename: the old path below the location.
+    pub from: Option<EntryPath>,
+    /// The stat under which this device's index knows the pre-image; `None` if the index knows none.
+    pub known: Option<StatMark>,
+    /// Where this device already holds the content, if it does.
+    pub local: Option<LocalContent>,
+}
+
+/// Content that this device holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalContent {
+    /// In which location.
+    pub location: LocationId,
+    /// Where.
+    pub path: EntryPath,
+    /// The stat that the index knows.
+    pub mark: StatMark,
+}
