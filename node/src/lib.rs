@@ -6,3 +6,10 @@
 
 pub mod core;
 pub mod env;
+
+#[cfg(feature = "os")]
+pub mod api;
+#[cfg(feature = "os")]
+pub mod config;
+#[cfg(feature = "os")]
+pub mod format;
