@@ -10,6 +10,12 @@ pub mod env;
 #[cfg(feature = "os")]
 pub mod api;
 #[cfg(feature = "os")]
+pub mod cli;
+#[cfg(feature = "os")]
 pub mod config;
 #[cfg(feature = "os")]
 pub mod format;
+#[cfg(feature = "os")]
+pub mod serve;
+#[cfg(feature = "os")]
+pub mod state;

@@ -245,7 +245,7 @@ const LEVELS: [(&str, LogLevel); 5] = [
 ];
 
 /// The name of a level, as file and log filter write it.
-pub fn level_name(level: LogLevel) -> &'static str {
+pub(crate) fn level_name(level: LogLevel) -> &'static str {
     LEVELS.iter().find(|(_, known)| *known == level).map(|(name, _)| *name).expect("every level is in the list")
 }
 
