@@ -8,12 +8,16 @@
 mod apply;
 mod chunks;
 mod file_system;
+mod ignore;
 mod inspect;
 mod known;
+mod lanes;
+mod marker;
 pub mod os;
 mod reading;
 mod recover;
 mod refused;
+mod scan;
 mod stage;
 mod trash;
 
@@ -22,9 +26,13 @@ pub use chunks::{Outline, OutlineBuilder, WrongOutline, chunk_count};
 pub use file_system::{
     DirEntry, File, FileKind, FileSystem, Metadata, RenameMode, RootDir, RootIdentity, Space, TreePath,
 };
+pub use ignore::{IgnoreError, RULE_FILE, load_rules};
 pub use inspect::Expect;
 pub use known::{Known, KnownEntry, KnownLost, KnownMap};
+pub use lanes::{InPlace, Lanes, ThreadLanes, block_on};
+pub use marker::{MarkError, Marker, RootBinding, check_root, mark_root, read_marker};
 pub use recover::{Planned, Recovered};
 pub use refused::Refused;
+pub use scan::{Found, SCAN_BATCH_MAX, ScanError, ScanProgress, ScanReport, ScanSpec, Scope, Sink, SinkClosed, scan};
 pub use stage::{Download, NewContent, Ready, Staged, Workshop};
 pub use trash::{Trash, purge, restore, trash_of};

@@ -104,7 +104,7 @@ impl<R: RootDir> Workshop<R> {
         }
         // Either the new content has not taken its name yet, or a user's edit came out.
         let ours = match &plan.installs {
-            Some(new) => holds(&self.root, &target, new).await?.map(|seen| Staged { item, new: new.clone(), seen }),
+            Some(new) => holds(&self.root, &target, new).await?.map(|seen| Staged { item, seen }),
             None => None,
         };
         match self.give_back(&plan.path, ours.as_ref(), swap, item).await? {

@@ -60,7 +60,6 @@ pub enum NewContent {
 #[must_use]
 pub struct Staged {
     pub(super) item: u32,
-    pub(super) new: NewContent,
     /// As it was when it was staged; tells it from anything else that may stand in its place later.
     pub(super) seen: Metadata,
 }
@@ -173,14 +172,14 @@ impl<R: RootDir> Workshop<R> {
         let part = self.slot(item, Slot::Part);
         self.discard_part(&part).await?;
         self.root.make_symlink(&part, target).await?;
-        self.staged(item, NewContent::Symlink { target: target.to_vec() }).await
+        self.staged(item).await
     }
 
     pub(super) async fn stage_directory(&self, item: u32) -> Result<Staged, Refused> {
         let part = self.slot(item, Slot::Part);
         self.discard_part(&part).await?;
         self.root.make_dir(&part).await?;
-        self.staged(item, NewContent::Directory).await
+        self.staged(item).await
     }
 
     /// One barrier for a batch: after it, all of it is durable.
@@ -256,10 +255,10 @@ impl<R: RootDir> Workshop<R> {
         }
     }
 
-    async fn staged(&self, item: u32, new: NewContent) -> Result<Staged, Refused> {
+    async fn staged(&self, item: u32) -> Result<Staged, Refused> {
         let seen = self.root.metadata(&self.slot(item, Slot::Part)).await?;
         let seen = seen.ok_or_else(|| Refused::Io(io::ErrorKind::NotFound.into()))?;
-        Ok(Staged { item, new, seen })
+        Ok(Staged { item, seen })
     }
 }
 
@@ -309,7 +308,7 @@ impl<F: File> Download<F> {
 async fn finish<F: File>(file: F, item: u32, facts: &FileFacts) -> Result<Staged, Refused> {
     file.set_metadata(facts.mtime_ns, facts.executable).await?;
     let seen = file.metadata().await?;
-    Ok(Staged { item, new: NewContent::File(*facts), seen })
+    Ok(Staged { item, seen })
 }
 
 /// Makes a directory of the node's own, or accepts the one that is there if it is one and is ours.
