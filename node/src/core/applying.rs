@@ -6,6 +6,7 @@
 //! crash a job goes on with whatever has no outcome.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
 use tidegate_protocol::file_sync::{
     Action, Conduit, Item, ItemOutcome, JobKey, JobKind, JobProgress, JobSpec, JobState, SkipReason,
@@ -123,7 +124,7 @@ impl Core {
                 if let Some(EntryKind::File(file)) = row.state.present().map(|entry| &entry.kind) {
                     self.applying.contents.add(file.content);
                 }
-                true
+                ControlFlow::Continue(())
             })?;
         }
         Ok(())
@@ -268,7 +269,7 @@ impl Core {
             {
                 staying.insert(file.content);
             }
-            true
+            ControlFlow::Continue(())
         })?;
         let below = |path: &EntryPath| {
             let Ok(full) = spec.target.dir.join(path) else { return 0 };
@@ -276,7 +277,7 @@ impl Core {
             let dir = tidegate_protocol::path::DirPath::below_top(full);
             let counted = step.txn.each_entry(tree, &dir, &mut |row| {
                 count += u64::from(row.state.present().is_some_and(|e| matches!(e.kind, EntryKind::File(_))));
-                true
+                ControlFlow::Continue(())
             });
             if counted.is_ok() { count } else { u64::MAX }
         };
@@ -337,12 +338,7 @@ impl Core {
     }
 
     /// Outcomes and progress, durable on disk by now.
-    pub(super) fn on_job_moved(
-        &mut self,
-        step: &mut Step<'_>,
-        job: JobKey,
-        moved: Moved,
-    ) -> Result<(), CoreError> {
+    pub(super) fn on_job_moved(&mut self, step: &mut Step<'_>, job: JobKey, moved: Moved) -> Result<(), CoreError> {
         let Some(mut record) = step.txn.job(&job)? else { return Ok(()) };
         record.progress.items_done += moved.outcomes.len() as u64;
         record.progress.items_skipped += moved.outcomes.iter().filter(|(_, o)| o.skipped().is_some()).count() as u64;
@@ -495,11 +491,16 @@ impl Core {
                 continue;
             }
             let known = step.txn.job_outcomes(&waiting.job, waiting.outcomes_from, OUTCOMES_PER_REPORT_MAX)?;
+            let mut bytes = 0;
+            let outcomes = known.into_iter().map_while(|outcome| outcome).take_while(|outcome| {
+                bytes += tidegate_protocol::codec::encode(outcome).len();
+                bytes <= tidegate_protocol::limits::ITEMS_BYTES_MAX
+            });
             let report = JobReport {
                 job: waiting.job,
                 state: record.state,
                 progress: record.progress,
-                outcomes: known.into_iter().map_while(|outcome| outcome).collect(),
+                outcomes: outcomes.collect(),
                 current: self.applying.current(&waiting.job),
             };
             step.out.push(Output::Respond { ticket: waiting.ticket, response: Response::JobStatus(report) });

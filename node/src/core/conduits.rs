@@ -1,8 +1,9 @@
 //! `ConduitManager`: creating, changing and removing conduits, as shared facts.
 
 use tidegate_protocol::file_sync::{
-    Conduit, ConduitSettings, ConflictStrategy, DeleteMode, Schedule, Selection, SyncMode, conduit,
+    Conduit, ConduitSettings, ConflictStrategy, DeleteMode, Root, Schedule, Selection, SyncMode, conduit,
 };
+use tidegate_protocol::index::{EntryKind, EntryState};
 use tidegate_protocol::library_sync::Fact;
 use tidegate_protocol::time::{Stamp, Stamped};
 use tidegate_storage::store::Change;
@@ -41,8 +42,16 @@ impl ConduitManager {
                 Some(_) | None => false,
             }
         }
-        let ConduitChange { name, enabled, paused, schedule, parallel_transfers, bandwidth_limit, strategy, delete_mode } =
-            change;
+        let ConduitChange {
+            name,
+            enabled,
+            paused,
+            schedule,
+            parallel_transfers,
+            bandwidth_limit,
+            strategy,
+            delete_mode,
+        } = change;
         [
             set(&mut settings.name, name, stamp),
             set(&mut settings.enabled, enabled, stamp),
@@ -79,15 +88,8 @@ impl Core {
             settings,
             removed: Stamped::new(false, stamp),
         };
-        for (end, root) in [("source", &created.source), ("target", &created.target)] {
-            let Some(dir) = root.dir.as_entry() else { continue };
-            let entry = step.txn.entry(root.device, root.location, dir)?;
-            let directory = entry.as_ref().and_then(|state| state.present()).is_some_and(|entry| {
-                matches!(entry.kind, tidegate_protocol::index::EntryKind::Directory { .. })
-            });
-            if !directory {
-                return Ok(Err(refused(&conduit::ConduitError::NotIndexed(end))));
-            }
+        if let Some(fault) = self.name_clash(step, &created)? {
+            return Ok(Err(fault));
         }
         if let Err(error) = self.check_conduit(step, &created)? {
             return Ok(Err(refused(&error)));
@@ -101,18 +103,37 @@ impl Core {
         Ok(Ok(Reply::Conduit(Box::new(self.conduit_view(step, id)?))))
     }
 
-    fn check_conduit(
-        &self,
-        step: &Step<'_>,
-        new: &Conduit,
-    ) -> Result<Result<(), conduit::ConduitError>, CoreError> {
-        let existing: Vec<Conduit> =
-            step.txn.conduits()?.into_iter().filter(|c| !c.removed.value && c.id != new.id).collect();
-        if let Some(clash) = existing.iter().find(|c| c.settings.name.value == new.settings.name.value) {
-            let name = &clash.settings.name.value;
-            return Ok(Err(conduit::ConduitError::Setting(format!("the name {name} is taken by another conduit"))));
+    fn check_conduit(&self, step: &Step<'_>, new: &Conduit) -> Result<Result<(), conduit::ConduitError>, CoreError> {
+        let mut indexed = Vec::new();
+        for root in [&new.source, &new.target] {
+            indexed.push((root.clone(), self.is_indexed(step, root)?));
         }
-        Ok(conduit::check(new, &existing))
+        let is_indexed = |root: &Root| indexed.iter().any(|(known, indexed)| known == root && *indexed);
+        Ok(conduit::check(new, &step.txn.conduits()?, is_indexed))
+    }
+
+    /// Whether the replica holds a directory at a root; the top of a location is one.
+    fn is_indexed(&self, step: &Step<'_>, root: &Root) -> Result<bool, CoreError> {
+        let Some(dir) = root.dir.as_entry() else {
+            return Ok(step.txn.location(root.device, root.location)?.is_some_and(|location| !location.removed));
+        };
+        let state = step.entry(root.device, root.location, dir)?;
+        let entry = state.as_ref().and_then(EntryState::present);
+        Ok(entry.is_some_and(|entry| matches!(entry.kind, EntryKind::Directory { .. })))
+    }
+
+    /// Two conduits of one name could not be told apart on the command line.
+    fn name_clash(&self, step: &Step<'_>, new: &Conduit) -> Result<Option<Fault>, CoreError> {
+        let name = &new.settings.name.value;
+        let mut others = step.txn.conduits()?.into_iter().filter(|c| !c.removed.value && c.id != new.id);
+        Ok(others.any(|other| other.settings.name.value == *name).then(|| {
+            Fault::new(
+                FaultCode::NameTaken,
+                format!("the name {name} is taken; nothing was changed"),
+                "another conduit of this library has it",
+                &["tidegate conduit list"],
+            )
+        }))
     }
 
     pub(super) fn set_conduit(
@@ -127,8 +148,11 @@ impl Core {
         };
         let stamp = self.stamp(step)?;
         if ConduitManager::apply(&mut conduit.settings, change, stamp) {
-            if let Err(error) = self.check_conduit(step, &conduit)? {
-                return Ok(Err(refused(&error)));
+            if let Some(fault) = self.name_clash(step, &conduit)? {
+                return Ok(Err(fault));
+            }
+            if let Err(error) = conduit::check_settings(&conduit.settings) {
+                return Ok(Err(refused(&error.into())));
             }
             let id = conduit.id;
             step.put(vec![Change::fact(Fact::Conduit(Box::new(conduit.clone())))])?;

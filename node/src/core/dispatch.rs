@@ -225,12 +225,7 @@ impl Core {
     }
 
     /// Records a reason for every item without an outcome, and ends the job.
-    pub(super) fn skip_rest(
-        &mut self,
-        step: &mut Step<'_>,
-        key: JobKey,
-        reason: &SkipReason,
-    ) -> Result<(), CoreError> {
+    pub(super) fn skip_rest(&mut self, step: &mut Step<'_>, key: JobKey, reason: &SkipReason) -> Result<(), CoreError> {
         let Some(mut record) = step.txn.job(&key)? else { return Ok(()) };
         let known = step.txn.job_outcomes(&key, 0, record.spec.items as usize)?;
         let open = (0..record.spec.items).filter(|index| known.get(*index as usize).is_none_or(Option::is_none));

@@ -331,8 +331,11 @@ impl Core {
             (&conduit.target, &conduit.source, &plan.operations.source_to_target),
             (&conduit.source, &conduit.target, &plan.operations.target_to_source),
         ] {
-            let (kept, go): (Vec<Item>, Vec<Item>) =
-                ops.deletes.iter().cloned().partition(|item| content_of(&item.expect).is_some_and(|c| failed.contains(&c)));
+            let (kept, go): (Vec<Item>, Vec<Item>) = ops
+                .deletes
+                .iter()
+                .cloned()
+                .partition(|item| content_of(&item.expect).is_some_and(|c| failed.contains(&c)));
             suppressed += kept.len() as u64;
             let key = JobKey { conduit: id, generation: number, device: root.device, kind: JobKind::Delete };
             if step.txn.job(&key)?.is_none() {
@@ -387,12 +390,7 @@ impl Core {
     }
 
     /// Adds a status with its time, once.
-    fn push_status(
-        &mut self,
-        step: &mut Step<'_>,
-        conduit: ConduitId,
-        status: Verification,
-    ) -> Result<(), CoreError> {
+    fn push_status(&mut self, step: &mut Step<'_>, conduit: ConduitId, status: Verification) -> Result<(), CoreError> {
         let Some(open) = self.service.open.get_mut(&conduit) else { return Ok(()) };
         if open.generation.statuses.last().is_some_and(|(_, last)| *last == status) {
             return Ok(());

@@ -149,14 +149,13 @@ impl Core {
             return Ok(());
         }
         // The owner read its clock somewhere between our question and its answer: halfway is the best guess.
-        let halfway = i128::from(asked.asked.wall_ms) + i128::from(step.now.monotonic_ms - asked.asked.monotonic_ms) / 2;
+        let halfway =
+            i128::from(asked.asked.wall_ms) + i128::from(step.now.monotonic_ms - asked.asked.monotonic_ms) / 2;
         let offset_ms = (i128::from(head.wall_ms) - halfway) as i64;
         self.confirm(step, &head, offset_ms);
         if let Some(attempt) = attempt.and_then(|id| self.gate.attempts.get_mut(&id)) {
             let conduit = attempt.conduit;
-            // The evidence is as old as the question could be.
-            let evidence = Evidence { at_ms: asked.asked.monotonic_ms.max(attempt.began.monotonic_ms), head, offset_ms };
-            attempt.evidence.insert(asked.device, Evidence { at_ms: step.now.monotonic_ms, ..evidence });
+            attempt.evidence.insert(asked.device, Evidence { at_ms: step.now.monotonic_ms, head, offset_ms });
             step.txn.see_generation(conduit, generation)?;
         }
         Ok(())
@@ -221,7 +220,7 @@ impl Core {
             Ok(synced) => {
                 let ticket = self.ticket();
                 attempt.resolving = Some(ticket);
-                let baseline = step.txn.valid_baseline(&conduit)?;
+                let baseline = step.valid_baseline(&conduit)?;
                 let guards = self.config.guards;
                 step.out.push(Output::Resolve { ticket, synced, conduit: Box::new(conduit), baseline, guards });
                 self.gate.attempts.insert(id, attempt);
@@ -231,7 +230,8 @@ impl Core {
                 attempt.closed = Some(closed);
                 let heard = attempt.asking.is_empty() && (attempt.barriers.is_none() || attempt.own_ms.is_some());
                 let began = attempt.began.monotonic_ms;
-                let over = attempt.until_ms.is_some_and(|until| now >= until && (heard || now >= began + ANSWER_MS_MAX));
+                let over =
+                    attempt.until_ms.is_some_and(|until| now >= until && (heard || now >= began + ANSWER_MS_MAX));
                 if over {
                     return self.give_up(step, attempt, Some(&conduit));
                 }
@@ -304,6 +304,8 @@ impl Core {
             };
             others.push(OtherView {
                 device: *device,
+                authorized: self.library.members.contains(device),
+                online: true,
                 config_evidence_age_ms: peer.confirmed_ms.map(|at| now - at),
                 config_applied: applied,
             });
@@ -311,6 +313,7 @@ impl Core {
         Ok(GateView {
             conduit: conduit.id,
             resolver: self.me,
+            ends: [&conduit.source, &conduit.target].map(|root| (root.device, root.location)),
             owners: views,
             others,
             membership: self.library.membership,
@@ -321,7 +324,7 @@ impl Core {
     }
 
     fn own_view(&self, step: &Step<'_>, attempt: &Attempt, ids: &[LocationId]) -> Result<OwnerView, CoreError> {
-        let reference = step.txn.own_author()?.reference(self.me);
+        let reference = step.own_author()?.reference(self.me);
         let looked_at = attempt.own_ms.is_some();
         let statuses = self.locations.statuses();
         let view = |id: &LocationId| {

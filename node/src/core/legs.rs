@@ -1,11 +1,12 @@
 //! Legs: bounded parts of a job, made from stored items and the own index; and reads for others' legs.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use tidegate_protocol::file_sync::{Action, Item, ItemOutcome, JobKind, JobSpec, PreImage, SkipReason};
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::DeviceId;
-use tidegate_protocol::index::{EntryKind, Rights, StatMark};
+use tidegate_protocol::index::{EntryKind, IgnoreRules, Rights, StatMark};
 use tidegate_protocol::path::{DirPath, EntryPath};
 use tidegate_protocol::wire::{Fetch, FetchFailure, RefusalCode, Response, Want};
 use tidegate_storage::store::Tree;
@@ -30,7 +31,9 @@ impl Core {
         let items = step.txn.job_items(&spec.key, first, LEG_ITEMS_MAX)?;
         let known = step.txn.job_outcomes(&spec.key, first, items.len())?;
         let tree = step.txn.tree(self.me, spec.target.location)?;
-        let rules = self.rules_of(step, spec.target.location)?;
+        let location = step.txn.location(self.me, spec.target.location)?;
+        let rules = location
+            .map_or_else(IgnoreRules::none, |l| IgnoreRules::new(&l.rules).unwrap_or_else(|_| IgnoreRules::none()));
         let (mut work, mut settled) = (Vec::new(), Vec::new());
         let end = first + items.len() as u32;
         for (offset, item) in items.into_iter().enumerate() {
@@ -120,7 +123,7 @@ impl Core {
                     *found = Some(LocalContent { location: *id, path: row.path.clone(), mark });
                     missing -= 1;
                 }
-                missing > 0
+                if missing > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             })?;
         }
         for item in work {
@@ -151,9 +154,7 @@ impl Core {
                     free_bytes_min: self.config.free_bytes_min,
                 })
             }
-            JobKind::Delete => {
-                Output::RunDelete(DeleteLeg { job, location, items, delete_mode: spec.delete_mode })
-            }
+            JobKind::Delete => Output::RunDelete(DeleteLeg { job, location, items, delete_mode: spec.delete_mode }),
         }
     }
 

@@ -8,13 +8,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_protocol::codec;
-use tidegate_protocol::id::{DeviceId, Epoch, Sequence};
-use tidegate_protocol::library_sync::{Head, RowBody, SignedHead};
+use tidegate_protocol::id::{DeviceId, Epoch, LocationId, Sequence};
+use tidegate_protocol::library_sync::{Head, Row, RowBody, RowKey, SignedHead};
 use tidegate_protocol::limits::{
     ANNOUNCE_EVERY_MS_MAX, ANNOUNCE_EVERY_MS_MIN, HEAD_BYTES_MAX, ROWS_BYTES_MAX, ROWS_PER_ANSWER_MAX,
 };
-use tidegate_protocol::wire::{Hello, Refusal, RefusalCode, Request, Response, Rows};
-use tidegate_storage::store::ApplyError;
+use tidegate_protocol::wire::{self, Hello, RefusalCode, Request, Response, Rows};
+use tidegate_storage::store::Refusal;
 
 use super::io::{Output, Ticket};
 use super::{Asked, Core, CoreError, Step};
@@ -75,6 +75,14 @@ pub(super) struct RowsAsked {
     peer: DeviceId,
 }
 
+impl Peer {
+    /// An exchange of heads came to nothing: try again soon.
+    pub(super) const fn asking_failed(&mut self, now_ms: u64) {
+        self.asking = false;
+        self.next_ms = now_ms + RETRY_MS;
+    }
+}
+
 impl LibrarySync {
     pub(super) fn next_wake(&self) -> Option<u64> {
         self.wake_ms
@@ -95,7 +103,16 @@ impl LibrarySync {
 
 impl Core {
     pub(super) fn begin_library(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
-        self.library.own_since = Some(step.txn.last_stamp()?);
+        let identity = step.txn.identity()?;
+        if identity.library.is_none() {
+            let library = self.draw.library();
+            step.txn.set_library(library)?;
+        }
+        if identity.epoch.is_none() {
+            let epoch = self.draw.epoch();
+            step.txn.start_epoch(self.me, epoch)?;
+        }
+        self.library.own_since = Some(identity.stamp);
         self.admit_configured(step)?;
         self.library.devices_changed = true;
         self.library.own_head_changed = true;
@@ -129,10 +146,10 @@ impl Core {
     }
 
     pub(super) fn hello(&self, step: &Step<'_>) -> Result<Hello, CoreError> {
-        let own = step.txn.device(self.me)?;
+        let own = step.txn.device_fact(self.me)?;
         Ok(Hello {
             version: tidegate_protocol::wire::PROTOCOL_VERSION,
-            library: step.txn.library()?,
+            library: step.library()?,
             name: own.map_or_else(|| self.config.name.clone(), |device| device.name.value),
             alone: self.is_alone(step)?,
             port: 0,
@@ -141,7 +158,7 @@ impl Core {
 
     /// A hello, asked or answered: same library, or one of two lone libraries gives way.
     pub(super) fn note_hello(&mut self, step: &mut Step<'_>, peer: DeviceId, hello: &Hello) -> Result<(), CoreError> {
-        let mine = step.txn.library()?;
+        let mine = step.library()?;
         if hello.version != tidegate_protocol::wire::PROTOCOL_VERSION {
             tracing::warn!(peer = %peer.short(), version = hello.version, "speaks another version of the protocol");
             return Ok(());
@@ -193,7 +210,7 @@ impl Core {
         by: Option<DeviceId>,
     ) -> Result<Option<Head>, CoreError> {
         let head = match signed.verify() {
-            Ok(head) if head.library == step.txn.library()? => head,
+            Ok(head) if head.library == step.library()? => head,
             Ok(_) => return Ok(None),
             Err(error) => {
                 tracing::warn!(%error, "refused a head");
@@ -209,27 +226,58 @@ impl Core {
         }
         self.library.claim(by.unwrap_or(head.device), &head);
         if !head.stamp.is_ahead_of(step.now.wall_ms) {
-            let witnessed = step.txn.last_stamp()?.witness(head.stamp);
-            step.txn.set_last_stamp(witnessed)?;
+            step.witness(head.stamp)?;
         }
-        step.txn.note_head(&head, signed)?;
+        self.keep_newest(step, &head, signed)?;
         Ok(Some(head))
+    }
+
+    /// Remembers the newest head of a device, and two heads of one number with two states as a fork.
+    fn keep_newest(&mut self, step: &mut Step<'_>, head: &Head, signed: &SignedHead) -> Result<(), CoreError> {
+        let state = step.txn.author(head.device)?;
+        if let Some(state) = &state {
+            let known = [state.rests.as_ref(), state.newest.as_ref()];
+            if let Some(other) = known.into_iter().flatten().find(|known| known.trusted().forks_from(head))
+                && state.fork.is_none()
+            {
+                tracing::error!(device = %head.device.short(), "signed two states under one number; quarantined");
+                step.txn.set_fork(head.device, Some((other.clone(), signed.clone())))?;
+            }
+            let newest = state.newest.as_ref().map(SignedHead::trusted);
+            let newer = newest.is_none_or(|newest| {
+                if newest.epoch == head.epoch {
+                    (head.sequence, head.stamp) > (newest.sequence, newest.stamp)
+                } else {
+                    head.stamp > newest.stamp
+                }
+            });
+            if !newer {
+                return Ok(());
+            }
+        }
+        step.txn.set_newest(head.device, signed)?;
+        // The same rows under a newer status: what is held is a state of the newer head as well.
+        let level = state.is_some_and(|s| s.rests.is_some() && s.reference(head.device) == head.reference());
+        if level && step.txn.rest(head.device, signed)?.is_err() {
+            tracing::warn!(device = %head.device.short(), "a head equal to the state held does not add up");
+        }
+        Ok(())
     }
 
     /// Proof from outside that this replica is older than what this device once said: it was restored from a
     /// copy. Its numbers are never used again.
     fn check_own_past(&mut self, step: &mut Step<'_>, head: &Head) -> Result<(), CoreError> {
-        let own = step.txn.own_author()?;
+        let own = step.own_author()?;
         let rolled_back = head.epoch == own.epoch && head.sequence > own.upto;
         let cloned = head.epoch != own.epoch && self.library.own_since.is_some_and(|since| head.stamp > since);
         if rolled_back || cloned {
             tracing::warn!("this replica is older than what others hold of it; it begins a new epoch");
             let epoch = self.draw.epoch();
-            step.txn.restart_own_epoch(epoch)?;
-            let witnessed = step.txn.last_stamp()?.witness(head.stamp);
-            step.txn.set_last_stamp(witnessed)?;
+            step.txn.start_epoch(self.me, epoch)?;
+            step.witness(head.stamp)?;
             self.library.own_since = Some(self.stamp(step)?);
-            step.txn.drop_baselines()?;
+            step.drop_baselines_of(self.me)?;
+            self.rest_own(step)?;
             self.rescan_everything(step);
         }
         Ok(())
@@ -270,11 +318,14 @@ impl Core {
     ) -> Result<Response, CoreError> {
         let author = step.txn.author(device)?.filter(|author| author.epoch == epoch && from <= author.upto);
         let Some((author, head)) = author.and_then(|author| author.rests.clone().map(|head| (author, head))) else {
-            return Ok(Response::Refused(Refusal::new(RefusalCode::NotFound, "no settled state of that device here")));
+            return Ok(Response::Refused(wire::Refusal::new(
+                RefusalCode::NotFound,
+                "no settled state of that device here",
+            )));
         };
         debug_assert!(head.trusted().sequence == author.upto);
-        let (rows, upto) = step.txn.rows_after(device, from, ROWS_PER_ANSWER_MAX, ROWS_BYTES_MAX)?;
-        Ok(Response::Rows(Rows { device, head, from, upto, rows }))
+        let page = step.txn.rows_after(device, from, ROWS_PER_ANSWER_MAX, ROWS_BYTES_MAX)?;
+        Ok(Response::Rows(Rows { device, head, from, upto: page.upto, rows: page.rows }))
     }
 
     pub(super) fn on_rows(
@@ -299,14 +350,24 @@ impl Core {
             return Ok(());
         }
         let facts = rows.rows.iter().any(|row| matches!(row.body, RowBody::Fact(_)));
-        let touched = step.txn.touched_locations(&rows.rows);
-        match step.txn.pull_rows(&head, &rows.head, rows.from, rows.upto, &rows.rows)? {
+        let touched: BTreeSet<LocationId> = rows.rows.iter().filter_map(location_of).collect();
+        let complete = (rows.upto == head.sequence).then_some(&rows.head);
+        let began = rows.from;
+        match step.txn.apply_rows(asked.author, head.epoch, rows.from, rows.upto, rows.rows, complete)? {
             Ok(()) => {
                 self.library.devices_changed |= facts;
-                self.note_changed(step, &touched);
+                self.locations.changed.extend(touched);
             }
-            Err(ApplyError::Raced) => {}
-            Err(ApplyError::Refused(why)) => self.mistrust(step, asked, &why),
+            // Another answer came first, or the author began anew: not the bringer's fault.
+            Err(Refusal::Gap { .. } | Refusal::Epoch) => {}
+            Err(refusal) => {
+                self.mistrust(step, asked, &refusal.to_string());
+                let resting = step.txn.author(asked.author)?.is_some_and(|state| state.rests.is_some());
+                if !resting && began > Sequence::ZERO {
+                    // Earlier answers of this pull may be at fault: begin again, elsewhere.
+                    step.txn.wipe_author(asked.author)?;
+                }
+            }
         }
         Ok(())
     }
@@ -337,9 +398,10 @@ impl Core {
         }
         self.announce(step)?;
         let next_exchange = self.library.peers.values().filter(|peer| !peer.asking).map(|peer| peer.next_ms);
-        let next_announcement = self.library.announced_ms.map(|at| {
-            at + if self.library.own_head_changed { ANNOUNCE_EVERY_MS_MIN } else { ANNOUNCE_EVERY_MS_MAX }
-        });
+        let next_announcement = self
+            .library
+            .announced_ms
+            .map(|at| at + if self.library.own_head_changed { ANNOUNCE_EVERY_MS_MIN } else { ANNOUNCE_EVERY_MS_MAX });
         self.library.wake_ms = next_exchange.chain(next_announcement).min();
         Ok(())
     }
@@ -370,7 +432,7 @@ impl Core {
         }
         if state.epoch != newest.epoch {
             step.txn.start_epoch(author, newest.epoch)?;
-            step.txn.drop_baselines_of(author)?;
+            step.drop_baselines_of(author)?;
         }
         let from = if state.epoch == newest.epoch { state.upto } else { Sequence::ZERO };
         let useful = |device: &DeviceId, peer: &Peer| {
@@ -378,8 +440,13 @@ impl Core {
                 && !self.library.mistrusted.contains_key(&(*device, author))
                 && peer.claims.get(&author).is_some_and(|(epoch, upto)| *epoch == newest.epoch && *upto >= from)
         };
-        let able: Vec<DeviceId> =
-            self.library.peers.iter().filter(|(device, peer)| useful(device, peer)).map(|(device, _)| *device).collect();
+        let able: Vec<DeviceId> = self
+            .library
+            .peers
+            .iter()
+            .filter(|(device, peer)| useful(device, peer))
+            .map(|(device, _)| *device)
+            .collect();
         let Some(peer) = able.iter().find(|device| **device == author).or_else(|| able.first()).copied() else {
             return Ok(());
         };
@@ -393,13 +460,23 @@ impl Core {
     fn announce(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
         let now = step.now.monotonic_ms;
         let wait_ms = if self.library.own_head_changed { ANNOUNCE_EVERY_MS_MIN } else { ANNOUNCE_EVERY_MS_MAX };
-        if self.library.announced_ms.is_some_and(|at| now < at + wait_ms) || step.txn.own_rows_changed() {
+        if self.library.announced_ms.is_some_and(|at| now < at + wait_ms) {
             return Ok(());
+        }
+        if step.own_rows_changed {
+            self.rest_own(step)?;
         }
         self.library.announced_ms = Some(now);
         self.library.own_head_changed = false;
         let head = self.sign_head(step, None)?;
         step.out.push(Output::Publish(head));
         Ok(())
+    }
+}
+
+fn location_of(row: &Row) -> Option<LocationId> {
+    match &row.key {
+        RowKey::Entry(location, _) => Some(*location),
+        RowKey::Fact(_) => None,
     }
 }

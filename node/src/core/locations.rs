@@ -6,10 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidegate_protocol::id::{LocationId, Sequence};
-use tidegate_protocol::index::{Entry, EntryState, Observed};
-use tidegate_protocol::library_sync::{LocationStatus, RootState, RowBody, RowKey, Unsettled};
+use tidegate_protocol::id::LocationId;
+use tidegate_protocol::index::{Entry, EntryKind, EntryState, Observation, Observed, StatMark};
+use tidegate_protocol::library_sync::{LocationStatus, RootState, Unsettled};
 use tidegate_protocol::path::EntryPath;
+use tidegate_storage::store::{Announced, Change, Known};
 
 use super::io::{Output, ScanFailure, ScanProgress, ScanScope, Seen, Written};
 use super::{Core, CoreError, Step};
@@ -147,7 +148,8 @@ impl Locations {
 
 impl Core {
     pub(super) fn begin_locations(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
-        for location in step.txn.locations()?.into_iter().filter(|l| l.owner == self.me && !l.removed) {
+        let me = self.me;
+        for location in step.txn.locations()?.into_iter().filter(|l| l.owner == me && !l.removed) {
             self.open_location(step, location.id)?;
         }
         Ok(())
@@ -155,7 +157,7 @@ impl Core {
 
     /// Begins to hold a location: its root is opened, watched and scanned.
     pub(super) fn open_location(&mut self, step: &mut Step<'_>, id: LocationId) -> Result<(), CoreError> {
-        let Some((root, identity)) = step.txn.root(id)? else { return Ok(()) };
+        let Some((root, identity)) = step.root(id)? else { return Ok(()) };
         let own = self.locations.own.entry(id).or_insert_with(OwnLocation::new);
         own.opening = true;
         own.open_again_ms = None;
@@ -210,9 +212,10 @@ impl Core {
             own.dirty.clear();
             return Ok(());
         }
+        let tree = step.txn.tree(self.me, id)?;
         for path in paths {
             // What a job has just written needs no quiet time: its stat is known.
-            let wait_ms = if step.txn.announced(id, &path)?.is_some() { 0 } else { settle_ms };
+            let wait_ms = if step.txn.announced(tree, &path)?.is_some() { 0 } else { settle_ms };
             let hint = own.dirty.entry(path).or_insert(Hint { first_ms: now, due_ms: now });
             hint.due_ms = (now + wait_ms).min(hint.first_ms + wait_ms * SETTLES_MAX);
         }
@@ -249,58 +252,70 @@ impl Core {
     ) -> Result<(), CoreError> {
         let Some(own) = self.locations.own.get_mut(&id) else { return Ok(()) };
         own.progress = progress;
+        let tree = step.txn.tree(self.me, id)?;
         let mut changes = Vec::new();
-        let mut marks = Vec::new();
-        for Seen { observation, chunks } in seen {
-            let path = observation.path;
-            let known = step.txn.entry(id, &path)?;
-            let announced = step.txn.announced(id, &path)?;
-            let next = match &observation.observed {
-                Observed::Absent => match &known {
-                    Some(EntryState::Present(entry)) => {
-                        let mut version = entry.version.clone();
-                        match announced.filter(|a| a.kind.is_none()) {
-                            Some(announced) => version = version.join(&announced.version),
-                            None => version.bump(self.me, step.now.wall_ms),
-                        }
-                        Some(EntryState::Deleted(version))
-                    }
-                    Some(EntryState::Deleted(_)) | None => None,
-                },
+        for Seen { observation: Observation { path, observed }, chunks } in seen {
+            let known = step.txn.known(tree, &path)?;
+            let change = match observed {
+                Observed::Absent => self.gone(step, id, &path, known),
                 Observed::Present(kind, mark) => {
-                    if let Some(mark) = mark {
-                        marks.push((path.clone(), *mark));
+                    if let EntryKind::File(file) = &kind {
+                        self.applying.contents.add(file.content);
+                        if !chunks.is_empty() {
+                            step.txn.put_outline(&file.content, &chunks)?;
+                        }
                     }
-                    if let tidegate_protocol::index::EntryKind::File(file) = kind
-                        && !chunks.is_empty()
-                    {
-                        step.txn.put_chunks(file.content, &chunks)?;
-                    }
-                    let unchanged = known.as_ref().and_then(EntryState::present).is_some_and(|e| e.kind == *kind);
-                    let mut version = known.as_ref().map(|state| state.version().clone()).unwrap_or_default();
-                    match announced.filter(|a| a.kind.as_ref().is_some_and(|k| k.same_content(kind))) {
-                        _ if unchanged => {}
-                        Some(announced) => version = version.join(&announced.version),
-                        None => version.bump(self.me, step.now.wall_ms),
-                    }
-                    (!unchanged).then(|| EntryState::Present(Entry { kind: kind.clone(), version }))
+                    let entry = self.seen(step, kind, known);
+                    Some((EntryState::Present(entry), mark))
                 }
             };
-            if let Some(state) = next {
-                if let Some(entry) = state.present()
-                    && let tidegate_protocol::index::EntryKind::File(file) = &entry.kind
-                {
-                    self.applying.contents.add(file.content);
-                }
-                changes.push((RowKey::Entry(id, path), RowBody::Entry(state)));
+            if let Some((state, mark)) = change {
+                changes.push(Change::entry(id, path, state, mark));
             }
         }
-        if !changes.is_empty() {
-            step.txn.put_own(changes)?;
+        let before = step.own_author()?.upto;
+        step.put(changes)?;
+        if step.own_author()?.upto != before {
             self.locations.changed.insert(id);
         }
-        step.txn.put_marks(id, &marks)?;
         Ok(())
+    }
+
+    /// The tombstone of what a scan no longer found; `None` if the index holds nothing there.
+    fn gone(
+        &mut self,
+        step: &Step<'_>,
+        id: LocationId,
+        path: &EntryPath,
+        known: Option<Known>,
+    ) -> Option<(EntryState, Option<StatMark>)> {
+        let entry = match known?.state? {
+            EntryState::Present(entry) => entry,
+            EntryState::Deleted(_) => return None,
+        };
+        let mut version = entry.version;
+        match self.applying.removed.remove(&(id, path.clone())) {
+            Some(removed) => version = version.join(&removed),
+            None => version.bump(self.me, step.now.wall_ms),
+        }
+        Some((EntryState::Deleted(version), None))
+    }
+
+    /// The entry for what a scan found. It keeps its version if nothing changed, takes the announced one if a
+    /// job wrote exactly this, and gets a new event otherwise.
+    fn seen(&self, step: &Step<'_>, kind: EntryKind, known: Option<Known>) -> Entry {
+        let (state, announced) = known.map_or((None, None), |known| (known.state, known.announced));
+        if let Some(EntryState::Present(entry)) = &state
+            && entry.kind == kind
+        {
+            return entry.clone();
+        }
+        let mut version = state.map(|state| state.version().clone()).unwrap_or_default();
+        match announced.filter(|announced| announced.kind.same_content(&kind)) {
+            Some(announced) => version = version.join(&announced.version),
+            None => version.bump(self.me, step.now.wall_ms),
+        }
+        Entry { kind, version }
     }
 
     pub(super) fn on_scan_ended(
@@ -351,18 +366,24 @@ impl Core {
         written: Vec<Written>,
     ) -> Result<(), CoreError> {
         let now = step.now.monotonic_ms;
-        step.txn.put_announced(id, &written)?;
+        let mut announced = Vec::new();
+        for Written { path, kind, mark, version } in &written {
+            match (kind, mark) {
+                (Some(kind), Some(mark)) => {
+                    let announcement = Announced { kind: kind.clone(), mark: *mark, version: version.clone() };
+                    announced.push((path.clone(), announcement));
+                }
+                (Some(_), None) => {}
+                (None, _) => drop(self.applying.removed.insert((id, path.clone()), version.clone())),
+            }
+        }
+        step.txn.announce(id, announced)?;
         if let Some(own) = self.locations.own.get_mut(&id) {
             for Written { path, .. } in written {
                 own.dirty.entry(path).or_insert(Hint { first_ms: now, due_ms: now });
             }
         }
         Ok(())
-    }
-
-    /// Rows of these locations changed, here or elsewhere.
-    pub(super) fn note_changed(&mut self, _step: &Step<'_>, locations: &[LocationId]) {
-        self.locations.changed.extend(locations.iter().copied());
     }
 
     /// Opens, drains and scans what is due.
@@ -410,10 +431,5 @@ impl Core {
             }
         }
         Ok(())
-    }
-
-    /// Sequence of the own log, for people and tests.
-    pub(super) fn own_sequence(&self, step: &Step<'_>) -> Result<Sequence, CoreError> {
-        Ok(step.txn.own_author()?.upto)
     }
 }

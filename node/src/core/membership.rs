@@ -2,8 +2,9 @@
 
 use tidegate_protocol::id::{DeviceId, Label, LibraryId};
 use tidegate_protocol::index::{Device, DeviceState};
-use tidegate_protocol::library_sync::{Fact, FactKey, RowBody, RowKey};
+use tidegate_protocol::library_sync::Fact;
 use tidegate_protocol::time::Stamped;
+use tidegate_storage::store::Change;
 
 use super::command::{Fault, FaultCode, Reply};
 use super::io::Output;
@@ -13,12 +14,12 @@ impl Core {
     /// Makes the own device, and those that the config admits by their full id, members.
     pub(super) fn admit_configured(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
         let name = self.config.name.clone();
-        match step.txn.device(self.me)? {
+        match step.txn.device_fact(self.me)? {
             Some(own) if own.name.value == name => {}
             _ => self.put_device(step, self.me, Some(&name), None)?,
         }
         for (id, name) in self.config.admitted.clone() {
-            if id != self.me && step.txn.device(id)?.is_none() {
+            if id != self.me && step.txn.device_fact(id)?.is_none() {
                 self.put_device(step, id, Some(&name), Some(DeviceState::Member))?;
             }
         }
@@ -34,7 +35,7 @@ impl Core {
         state: Option<DeviceState>,
     ) -> Result<(), CoreError> {
         let stamp = self.stamp(step)?;
-        let known = step.txn.device(id)?;
+        let known = step.txn.device_fact(id)?;
         let mut device = known.unwrap_or_else(|| Device {
             id,
             name: Stamped::new(name.cloned().unwrap_or_else(|| Label::lossy(&id.short())), stamp),
@@ -53,7 +54,7 @@ impl Core {
             device.membership = self.library.membership + 1;
         }
         self.library.membership = self.library.membership.max(device.membership);
-        step.txn.put_own(vec![(RowKey::Fact(FactKey::Device(id)), RowBody::Fact(Fact::Device(device)))])?;
+        step.put(vec![Change::fact(Fact::Device(device))])?;
         self.library.devices_changed = true;
         Ok(())
     }
@@ -72,7 +73,7 @@ impl Core {
         library: LibraryId,
         joined: bool,
     ) -> Result<(), CoreError> {
-        if joined && library != step.txn.library()? {
+        if joined && library != step.library()? {
             self.adopt_library(step, library)?;
         }
         self.put_device(step, device, Some(name), Some(DeviceState::Member))?;
@@ -83,9 +84,7 @@ impl Core {
     pub(super) fn adopt_library(&mut self, step: &mut Step<'_>, library: LibraryId) -> Result<(), CoreError> {
         tracing::info!(library = %library.short(), "joins a library");
         step.txn.set_library(library)?;
-        let head = self.sign_head(step, None)?;
-        step.txn.rest_own(&head)?;
-        self.library.own_head_changed = true;
+        self.rest_own(step)?;
         self.library.devices_changed = true;
         for device in self.library.peers.keys().copied().collect::<Vec<_>>() {
             self.greet(step, device)?;
@@ -107,7 +106,7 @@ impl Core {
             self.on_peer_down(step, device)?;
         }
         self.library.members.clone_from(&members);
-        step.out.push(Output::Members { library: step.txn.library()?, devices: members });
+        step.out.push(Output::Members { library: step.library()?, devices: members });
         Ok(())
     }
 
@@ -134,7 +133,7 @@ impl Core {
         }
         let authors: Vec<DeviceId> = step.txn.authors()?.into_iter().map(|(device, _)| device).collect();
         for author in authors.into_iter().filter(|author| *author != self.me) {
-            step.txn.wipe_author(author)?;
+            step.txn.forget_author(author)?;
         }
         let library = self.draw.library();
         self.adopt_library(step, library)?;

@@ -14,10 +14,12 @@
 mod applying;
 pub mod command;
 mod conduits;
+mod dispatch;
 mod draw;
 mod file_sync;
 mod gate;
 pub mod io;
+mod legs;
 mod library_sync;
 mod locations;
 mod membership;
@@ -25,6 +27,7 @@ mod names;
 mod people;
 mod progress;
 mod schedule;
+mod step;
 mod views;
 
 use std::collections::BTreeMap;
@@ -34,16 +37,17 @@ use tidegate_protocol::file_sync::Guards;
 use tidegate_protocol::id::{DeviceId, Label};
 use tidegate_protocol::library_sync::{Head, SignedHead};
 use tidegate_protocol::time::Stamp;
-use tidegate_storage::store::{Store, StoreError, Txn};
+use tidegate_storage::store::{Store, StoreError};
 
 use self::applying::Applying;
-use self::conduits::ConduitManager;
 use self::draw::Draw;
 use self::file_sync::FileSyncService;
 use self::gate::Gate;
 use self::io::{Input, Output, Ticket};
 use self::library_sync::LibrarySync;
 use self::locations::Locations;
+use self::schedule::Due;
+use self::step::Step;
 use crate::env::Now;
 
 /// What the core is told once.
@@ -88,7 +92,7 @@ pub struct Core {
     gate: Gate,
     service: FileSyncService,
     applying: Applying,
-    conduits: ConduitManager,
+    due: Due,
     asked: BTreeMap<Ticket, Asked>,
 }
 
@@ -99,15 +103,8 @@ enum Asked {
     Heads(gate::HeadsAsked),
     Rows(library_sync::RowsAsked),
     Job(tidegate_protocol::file_sync::JobKey),
-    Coordinate(Ticket),
+    Coordinate(Ticket, Label),
     Control(Ticket),
-}
-
-/// One step: the moment, the transaction and what will leave after its commit.
-struct Step<'a> {
-    now: Now,
-    txn: Txn,
-    out: &'a mut Vec<Output>,
 }
 
 impl Core {
@@ -134,10 +131,10 @@ impl Core {
             gate: Gate::default(),
             service: FileSyncService::default(),
             applying: Applying::default(),
-            conduits: ConduitManager,
+            due: Due::default(),
             asked: BTreeMap::new(),
         };
-        let mut step = Step { now, txn: core.store.write()?, out };
+        let mut step = Step { now, txn: core.store.write()?, out, own_rows_changed: false };
         core.begin_library(&mut step)?;
         core.begin_locations(&mut step)?;
         core.begin_applying(&mut step)?;
@@ -159,7 +156,7 @@ impl Core {
     /// Takes a batch of inputs. What is pushed to `out` may happen once this has returned: it is durable.
     pub fn step(&mut self, now: Now, inputs: Vec<Input>, out: &mut Vec<Output>) -> Result<(), CoreError> {
         let mut wishes = Vec::new();
-        let mut step = Step { now, txn: self.store.write()?, out: &mut wishes };
+        let mut step = Step { now, txn: self.store.write()?, out: &mut wishes, own_rows_changed: false };
         for input in inputs {
             self.take(&mut step, input)?;
         }
@@ -222,12 +219,20 @@ impl Core {
 
     /// Signs the new state if rows were written, then commits.
     fn finish(&mut self, mut step: Step<'_>) -> Result<(), CoreError> {
-        if step.txn.own_rows_changed() {
-            let head = self.sign_head(&mut step, None)?;
-            step.txn.rest_own(&head)?;
-            self.library.own_head_changed = true;
+        if step.own_rows_changed {
+            self.rest_own(&mut step)?;
         }
         step.txn.commit()?;
+        Ok(())
+    }
+
+    /// Signs the own state and rests on it, so that it can be served.
+    fn rest_own(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
+        let head = self.sign_head(step, None)?;
+        step.txn.set_newest(self.me, &head)?;
+        step.txn.rest(self.me, &head)?.expect("the own head was signed over this very state");
+        step.own_rows_changed = false;
+        self.library.own_head_changed = true;
         Ok(())
     }
 
@@ -237,9 +242,9 @@ impl Core {
         step: &mut Step<'_>,
         nonce: Option<tidegate_protocol::id::Nonce>,
     ) -> Result<SignedHead, CoreError> {
-        let author = step.txn.own_author()?;
+        let author = step.own_author()?;
         let head = Head {
-            library: step.txn.library()?,
+            library: step.library()?,
             device: self.me,
             epoch: author.epoch,
             sequence: author.upto,
@@ -256,8 +261,8 @@ impl Core {
 
     /// The next stamp, persisted in this step's transaction, and so before use.
     fn stamp(&mut self, step: &mut Step<'_>) -> Result<Stamp, CoreError> {
-        let next = step.txn.last_stamp()?.next(step.now.wall_ms);
-        step.txn.set_last_stamp(next)?;
+        let next = step.txn.identity()?.stamp.next(step.now.wall_ms);
+        step.txn.persist_stamp(next)?;
         Ok(next)
     }
 

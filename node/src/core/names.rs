@@ -12,28 +12,18 @@ use super::command::{Fault, FaultCode};
 use super::{Core, CoreError, Step};
 
 impl Core {
-    pub(super) fn device_named(
-        &self,
-        step: &Step<'_>,
-        name: &str,
-    ) -> Result<Result<Device, Fault>, CoreError> {
+    pub(super) fn device_named(&self, step: &Step<'_>, name: &str) -> Result<Result<Device, Fault>, CoreError> {
         let devices = step.txn.devices()?;
         Ok(one(
             devices,
-            |device| {
-                device.name.value.as_str() == name || device.id.to_string() == name || device.id.short() == name
-            },
+            |device| device.name.value.as_str() == name || device.id.to_string() == name || device.id.short() == name,
             "device",
             name,
             "tidegate device list",
         ))
     }
 
-    pub(super) fn location_named(
-        &self,
-        step: &Step<'_>,
-        name: &str,
-    ) -> Result<Result<Location, Fault>, CoreError> {
+    pub(super) fn location_named(&self, step: &Step<'_>, name: &str) -> Result<Result<Location, Fault>, CoreError> {
         let (device, location) = match name.split_once(':') {
             Some((device, location)) => match self.device_named(step, device)? {
                 Ok(device) => (Some(device.id), location),
@@ -42,7 +32,9 @@ impl Core {
             None => (None, name),
         };
         let mut found: Vec<Location> = step.txn.locations()?.into_iter().filter(|l| !l.removed).collect();
-        found.retain(|l| device.is_none_or(|d| d == l.owner) && (l.name.as_str() == location || l.id.to_string() == name));
+        found.retain(|l| {
+            device.is_none_or(|d| d == l.owner) && (l.name.as_str() == location || l.id.to_string() == name)
+        });
         // Without a device, the own location of that name is meant.
         if device.is_none() && found.len() > 1 && found.iter().any(|l| l.owner == self.me) {
             found.retain(|l| l.owner == self.me);
@@ -50,11 +42,7 @@ impl Core {
         Ok(one(found, |_| true, "location", name, "tidegate location list"))
     }
 
-    pub(super) fn conduit_named(
-        &self,
-        step: &Step<'_>,
-        name: &str,
-    ) -> Result<Result<Conduit, Fault>, CoreError> {
+    pub(super) fn conduit_named(&self, step: &Step<'_>, name: &str) -> Result<Result<Conduit, Fault>, CoreError> {
         let conduits: Vec<Conduit> = step.txn.conduits()?.into_iter().filter(|c| !c.removed.value).collect();
         Ok(one(
             conduits,
@@ -108,13 +96,7 @@ impl Core {
     }
 }
 
-fn one<T>(
-    all: Vec<T>,
-    is_it: impl Fn(&T) -> bool,
-    kind: &str,
-    name: &str,
-    list: &str,
-) -> Result<T, Fault> {
+fn one<T>(all: Vec<T>, is_it: impl Fn(&T) -> bool, kind: &str, name: &str, list: &str) -> Result<T, Fault> {
     let shown: String = name.chars().take(80).flat_map(char::escape_debug).collect();
     let mut found = all.into_iter().filter(is_it);
     match (found.next(), found.next()) {

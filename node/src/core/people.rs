@@ -71,8 +71,9 @@ impl Core {
                 Ok(Ok(Reply::Done))
             }
             Command::LeaveLibrary => self.leave_library(step).map(Ok),
-            Command::AddLocation { id, name, root, identity, rules } => {
-                self.add_location(step, Location {
+            Command::AddLocation { id, name, root, identity, rules } => self.add_location(
+                step,
+                Location {
                     id,
                     owner: self.me,
                     name,
@@ -81,8 +82,10 @@ impl Core {
                     grants: Vec::new(),
                     stamp: tidegate_protocol::time::Stamp::zero(self.me),
                     removed: false,
-                }, &root, identity)
-            }
+                },
+                &root,
+                identity,
+            ),
             Command::Location(name) => {
                 let location = named!(self.location_named(step, &name));
                 Ok(Ok(Reply::Location(Box::new(self.location_view(step, &location, true)?))))
@@ -93,7 +96,8 @@ impl Core {
                 Ok(Ok(Reply::Done))
             }
             Command::SetRules { location, rules } => {
-                let Some(known) = step.txn.location(self.me, location)?.filter(|l| !l.removed && l.rules != rules) else {
+                let Some(known) = step.txn.location(self.me, location)?.filter(|l| !l.removed && l.rules != rules)
+                else {
                     return Ok(Ok(Reply::Done));
                 };
                 self.put_location(step, Location { rules, ..known })?;
@@ -192,13 +196,7 @@ impl Core {
     }
 
     /// Approval names a plan; it runs only if the plan is still that one.
-    fn on_approve(
-        &mut self,
-        step: &mut Step<'_>,
-        ticket: Ticket,
-        plan: String,
-        wait_ms: u64,
-    ) -> Result<(), CoreError> {
+    fn on_approve(&mut self, step: &mut Step<'_>, ticket: Ticket, plan: String, wait_ms: u64) -> Result<(), CoreError> {
         let held = self.service.held.iter().find(|(_, id)| id.short() == plan).map(|(conduit, _)| *conduit);
         let conduit = match held {
             Some(conduit) => step.txn.conduit(conduit)?.filter(|conduit| !conduit.removed.value),
@@ -385,8 +383,7 @@ impl Core {
     fn remove_location(&mut self, step: &mut Step<'_>, name: &str) -> Answer {
         let location = named!(self.own_location_named(step, name));
         let user = step.txn.conduits()?.into_iter().find(|conduit| {
-            !conduit.removed.value
-                && [&conduit.source, &conduit.target].iter().any(|root| root.location == location.id)
+            !conduit.removed.value && [&conduit.source, &conduit.target].iter().any(|root| root.location == location.id)
         });
         if let Some(conduit) = user {
             let conduit = conduit.settings.name.value;

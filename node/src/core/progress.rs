@@ -50,7 +50,10 @@ mod tests {
         let mut rate = Rate::new(0);
         assert_eq!((rate.bytes_per_s(), rate.eta_s(100)), (0, None));
         for second in 1..=20 {
-            rate.note(second * 1000, if second <= 10 { second * 1_000_000 } else { 10_000_000 + (second - 10) * 1_000 });
+            rate.note(
+                second * 1000,
+                if second <= 10 { second * 1_000_000 } else { 10_000_000 + (second - 10) * 1_000 },
+            );
         }
         assert!(rate.bytes_per_s() < 2_000, "{}", rate.bytes_per_s());
         assert!(rate.eta_s(10_000).is_some_and(|eta| (5..=11).contains(&eta)));

@@ -6,6 +6,7 @@ use tidegate_protocol::file_sync::{Baseline, Conduit, Item, JobKey, JobKind, Pla
 use tidegate_protocol::id::{ConduitId, DeviceId, LibraryId, LocationId};
 use tidegate_protocol::index::EntryState;
 use tidegate_protocol::path::EntryPath;
+use tidegate_protocol::time::Stamp;
 use tidegate_storage::disk::RootIdentity;
 use tidegate_storage::store::{AuthorState, Change, JobRecord, Txn};
 
@@ -31,6 +32,12 @@ impl Step<'_> {
         let before = self.own_author()?.upto;
         self.own_rows_changed |= self.txn.put_own(changes)? != before;
         Ok(())
+    }
+
+    /// Moves past a stamp from elsewhere.
+    pub(super) fn witness(&mut self, stamp: Stamp) -> Result<(), CoreError> {
+        let witnessed = self.txn.identity()?.stamp.witness(stamp);
+        Ok(self.txn.persist_stamp(witnessed)?)
     }
 
     /// The library; founded before the first step.

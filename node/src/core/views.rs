@@ -1,5 +1,7 @@
 //! What people are shown: the replica and the moment, shaped for reading.
 
+use std::ops::ControlFlow;
+
 use tidegate_protocol::file_sync::{
     Action, Conduit, ItemOutcome, JobKey, JobKind, JobState, Phase, Plan, Verification,
 };
@@ -9,8 +11,8 @@ use tidegate_protocol::library_sync::{GateClosed, GateReason, RootState, SignedH
 use tidegate_protocol::path::DirPath;
 
 use super::command::{
-    ConduitView, DeviceView, Fault, FaultCode, GenerationView, ItemView, JobView, LocationView, PlanView,
-    ProgressView, Reply, Statistics, StatusView,
+    ConduitView, DeviceView, Fault, FaultCode, GenerationView, ItemView, JobView, LocationView, PlanView, ProgressView,
+    Reply, Statistics, StatusView,
 };
 use super::{Core, CoreError, Step};
 
@@ -108,7 +110,7 @@ impl Core {
                 if let Some(why) = row.state.present().and_then(|entry| problem(&entry.kind)) {
                     problems.push((row.path.to_string(), why.to_owned()));
                 }
-                problems.len() < PROBLEMS_SHOWN_MAX
+                if problems.len() < PROBLEMS_SHOWN_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             })?;
         }
         Ok(LocationView {

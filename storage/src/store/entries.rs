@@ -85,6 +85,21 @@ impl Reader {
         Ok(children.iter().filter(|row| row.state.present().is_some()).count() as u64)
     }
 
+    /// Visits every row below `dir`, tombstones included, in path order, until `visit` breaks.
+    pub fn each_entry(
+        &self,
+        tree: Tree,
+        dir: &DirPath,
+        visit: &mut dyn FnMut(EntryRow) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let (start, end) = below(tree.number, dir);
+        let range = (Bound::Included(&start[..]), upper(end.as_deref()));
+        self.walk(Table::Entries, range, Order::Forward, &mut |key, value| {
+            let EntryRecord { state, mark, .. } = record::decode(value)?;
+            Ok(visit(EntryRow { path: path_of(key)?, state, mark }))
+        })
+    }
+
     /// What the scan asks of one path.
     pub fn known(&self, tree: Tree, path: &EntryPath) -> Result<Option<Known>, StoreError> {
         let row = self.entry(tree, path)?;
