@@ -3,7 +3,7 @@
 //! A job on this device is handed to [`super::applying`] directly; one on another device goes by requests that
 //! may be repeated at will: the other side answers with how much it has, and that is where this side goes on.
 
-use tidegate_protocol::file_sync::{ItemOutcome, JobKey, JobKind, JobState, Root, SkipReason, Verification};
+use tidegate_protocol::file_sync::{ItemOutcome, JobKey, JobKind, JobState, Root, SkipReason};
 use tidegate_protocol::id::{ConduitId, DeviceId};
 use tidegate_protocol::limits::{ITEMS_BYTES_MAX, ITEMS_PER_FRAME_MAX};
 use tidegate_protocol::path::EntryPath;
@@ -16,6 +16,8 @@ use crate::env::NetworkError;
 
 /// Pause before an unanswered request about a job is repeated, in milliseconds.
 const AGAIN_MS: u64 = 1_000;
+/// Generations of a conduit whose items are kept for `gen show`.
+const GENERATIONS_KEPT: u64 = 100;
 
 /// Both roots, from the point of view of the device that changes.
 pub(super) struct Ends<'a> {
@@ -238,17 +240,14 @@ impl Core {
         Ok(step.txn.put_job(&record)?)
     }
 
-    /// The generation is closed: what its jobs kept for resuming may go.
-    pub(super) fn close_jobs(
+    /// A generation is closed: items of those long past go; their records stay as rows.
+    pub(super) fn forget_old_jobs(
         &mut self,
         step: &mut Step<'_>,
         conduit: ConduitId,
         number: u64,
-        _status: Verification,
     ) -> Result<(), CoreError> {
-        /// Generations of a conduit whose items are kept for `gen show`.
-        const KEPT: u64 = 100;
-        let Some(old) = number.checked_sub(KEPT) else { return Ok(()) };
+        let Some(old) = number.checked_sub(GENERATIONS_KEPT) else { return Ok(()) };
         for record in step.jobs_of(conduit, old)? {
             step.txn.remove_job(&record.spec.key)?;
         }

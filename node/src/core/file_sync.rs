@@ -10,14 +10,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_protocol::file_sync::{
-    Action, Baseline, Conduit, Generation, GenerationRecord, GenerationTotals, Item, ItemOutcome, JobKey, JobKind,
-    JobSpec, JobState, Phase, Plan, PlanId, PreImage, SkipReason, Verification,
+    Action, Baseline, Conduit, Generation, GenerationTotals, Item, ItemOutcome, JobKey, JobKind, JobProgress, JobSpec,
+    JobState, Phase, Plan, PlanId, PreImage, SkipReason, Verification,
 };
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{ConduitId, DeviceId};
-use tidegate_protocol::library_sync::{Fact, GateClosed};
-use tidegate_protocol::limits::FOLLOW_UPS_MAX;
-use tidegate_storage::store::{Change, JobRecord};
+use tidegate_storage::store::JobRecord;
 
 use super::command::{Fault, FaultCode, Reply, Started};
 use super::dispatch::Dispatch;
@@ -167,7 +165,7 @@ impl Core {
         step: &mut Step<'_>,
         attempt: Attempt,
         plan: Plan,
-        baseline: Baseline,
+        baseline: &Baseline,
     ) -> Result<(), CoreError> {
         let Some(conduit) = step.txn.conduit(attempt.conduit)?.filter(|conduit| !conduit.removed.value) else {
             return self.give_up(step, attempt, None);
@@ -179,8 +177,8 @@ impl Core {
                 step.out.push(Output::Reply { ticket, reply: Ok(Reply::Plan(Box::new(view))) });
                 Ok(())
             }
-            Purpose::Sync(call) => self.on_sync_plan(step, &conduit, &call, plan, baseline),
-            Purpose::Verify(number) => self.on_verify_plan(step, &conduit, number, plan, baseline),
+            Purpose::Sync(call) => self.on_sync_plan(step, &conduit, &call, &plan, baseline),
+            Purpose::Verify(number) => self.on_verify_plan(step, &conduit, number, &plan, baseline),
         }
     }
 
@@ -189,8 +187,8 @@ impl Core {
         step: &mut Step<'_>,
         conduit: &Conduit,
         call: &SyncCall,
-        plan: Plan,
-        baseline: Baseline,
+        plan: &Plan,
+        baseline: &Baseline,
     ) -> Result<(), CoreError> {
         let name = conduit.settings.name.value.clone();
         if let Some(wanted) = call.plan.as_ref().filter(|wanted| **wanted != plan.id.short()) {
@@ -204,20 +202,20 @@ impl Core {
             return Ok(());
         }
         if plan.is_empty() {
-            self.agree(step, conduit, &baseline)?;
+            self.agree(step, conduit, baseline)?;
             self.answer(step, call.caller, Ok(Reply::Started(Started { conduit: name, generation: None })));
             return Ok(());
         }
         let approved = call.approve || step.txn.approval(&plan.id)?.is_some();
         if !plan.halts.is_empty() && !approved {
-            self.keep_plan(step, conduit, &plan)?;
+            self.keep_plan(step, conduit, plan)?;
             step.set_held(conduit.id, Some(plan.id))?;
             self.service.held.insert(conduit.id, plan.id);
-            self.answer(step, call.caller, Err(held_fault(conduit, &plan)));
+            self.answer(step, call.caller, Err(held_fault(conduit, plan)));
             return Ok(());
         }
         if call.approve {
-            self.keep_plan(step, conduit, &plan)?;
+            self.keep_plan(step, conduit, plan)?;
             step.txn.approve_plan(&plan.id, step.now.wall_ms)?;
         }
         let number = self.open_generation(step, conduit, plan, None)?;
@@ -226,11 +224,11 @@ impl Core {
     }
 
     /// Stores plan and generation, then sends the copies out.
-    fn open_generation(
+    pub(super) fn open_generation(
         &mut self,
         step: &mut Step<'_>,
         conduit: &Conduit,
-        plan: Plan,
+        plan: &Plan,
         follows: Option<u64>,
     ) -> Result<u64, CoreError> {
         let number = step.txn.generation_seen(conduit.id)? + 1;
@@ -246,7 +244,7 @@ impl Core {
             closed_ms: None,
             totals: GenerationTotals { conflicts: plan.conflicts().len() as u64, ..GenerationTotals::default() },
         };
-        step.txn.put_plan(&plan)?;
+        step.txn.put_plan(plan)?;
         step.txn.put_generation(&generation)?;
         step.txn.see_generation(conduit.id, number)?;
         step.set_held(conduit.id, None)?;
@@ -258,7 +256,7 @@ impl Core {
         ] {
             let key = JobKey { conduit: conduit.id, generation: number, device: root.device, kind: JobKind::Copy };
             let ends = super::dispatch::Ends { target: root, source };
-            self.store_job(step, conduit, key, &plan, approved, &ends, &ops.copies)?;
+            self.store_job(step, conduit, key, plan, approved, &ends, &ops.copies)?;
         }
         let rate = super::progress::Rate::new(step.now.monotonic_ms);
         self.service.open.insert(conduit.id, Open { generation, rate });
@@ -295,7 +293,7 @@ impl Core {
             items: u32::try_from(items.len()).unwrap_or(u32::MAX),
             bytes: items.iter().map(installed_bytes).sum(),
         };
-        let record = JobRecord { spec, state: JobState::Waiting, progress: Default::default(), items_stored: 0 };
+        let record = JobRecord { spec, state: JobState::Waiting, progress: JobProgress::default(), items_stored: 0 };
         step.txn.put_job(&record)?;
         for (page, items) in items.chunks(tidegate_protocol::limits::ITEMS_PER_FRAME_MAX).enumerate() {
             let first = (page * tidegate_protocol::limits::ITEMS_PER_FRAME_MAX) as u32;
@@ -350,125 +348,8 @@ impl Core {
         self.dispatch(step, id, number, JobKind::Delete)
     }
 
-    fn begin_verify(&mut self, step: &mut Step<'_>, id: ConduitId, number: u64) -> Result<(), CoreError> {
-        let mut totals = GenerationTotals::default();
-        for record in step.jobs_of(id, number)? {
-            let done = record.progress.items_done - record.progress.items_skipped;
-            match record.spec.key.kind {
-                JobKind::Copy => totals.copied += done,
-                JobKind::Delete => totals.deleted += done,
-            }
-            totals.skipped += record.progress.items_skipped;
-            totals.bytes += record.progress.bytes_done;
-            totals.bytes_reused += record.progress.bytes_reused;
-        }
-        let Some(open) = self.service.open.get_mut(&id) else { return Ok(()) };
-        let generation = &mut open.generation;
-        totals.conflicts = generation.totals.conflicts;
-        totals.skipped += generation.totals.skipped;
-        generation.totals = totals;
-        generation.phase = Phase::Verifying;
-        generation.statuses.push((step.now.wall_ms, Verification::WaitingWatcher));
-        step.txn.put_generation(generation)?;
-        self.attempt(step, id, Purpose::Verify(number), None);
-        Ok(())
-    }
-
-    /// While a verification waits: the watchers have spoken, only the replica is behind.
-    pub(super) fn note_waiting(
-        &mut self,
-        step: &mut Step<'_>,
-        attempt: &Attempt,
-        _closed: &GateClosed,
-    ) -> Result<(), CoreError> {
-        let Purpose::Verify(_) = attempt.purpose else { return Ok(()) };
-        let Some(conduit) = step.txn.conduit(attempt.conduit)? else { return Ok(()) };
-        if self.watchers_have_spoken(attempt, &conduit) {
-            self.push_status(step, attempt.conduit, Verification::WaitingLibrarySync)?;
-        }
-        Ok(())
-    }
-
-    /// Adds a status with its time, once.
-    fn push_status(&mut self, step: &mut Step<'_>, conduit: ConduitId, status: Verification) -> Result<(), CoreError> {
-        let Some(open) = self.service.open.get_mut(&conduit) else { return Ok(()) };
-        if open.generation.statuses.last().is_some_and(|(_, last)| *last == status) {
-            return Ok(());
-        }
-        open.generation.statuses.push((step.now.wall_ms, status));
-        Ok(step.txn.put_generation(&open.generation)?)
-    }
-
-    fn on_verify_plan(
-        &mut self,
-        step: &mut Step<'_>,
-        conduit: &Conduit,
-        number: u64,
-        plan: Plan,
-        baseline: Baseline,
-    ) -> Result<(), CoreError> {
-        self.push_status(step, conduit.id, Verification::WaitingLibrarySync)?;
-        let ops = &plan.operations;
-        let remaining = [&ops.source_to_target, &ops.target_to_source]
-            .iter()
-            .map(|ops| (ops.copies.len() + ops.deletes.len()) as u64)
-            .sum::<u64>();
-        let status = if plan.is_empty() { Verification::Verified } else { Verification::Failed { remaining } };
-        self.push_status(step, conduit.id, status)?;
-        if plan.is_empty() {
-            self.agree(step, conduit, &Baseline { generation: number, ..baseline })?;
-        }
-        let lasting = lasting_skips(step, conduit.id, number)?;
-        let Some(mut open) = self.service.open.remove(&conduit.id) else { return Ok(()) };
-        open.generation.phase = Phase::Closed;
-        open.generation.closed_ms = Some(step.now.wall_ms);
-        step.txn.put_generation(&open.generation)?;
-        let record = GenerationRecord {
-            conduit: conduit.id,
-            number,
-            coordinator: self.me,
-            verification: status,
-            closed_ms: step.now.wall_ms,
-            totals: open.generation.totals,
-        };
-        step.put(vec![Change::fact(Fact::Generation(record))])?;
-        self.close_jobs(step, conduit.id, number, status)?;
-        let depth = self.follow_depth(step, conduit.id, open.generation.follows)?;
-        let hopeful = has_other_work(&plan, &lasting);
-        if status != Verification::Verified && plan.halts.is_empty() && depth < FOLLOW_UPS_MAX && hopeful {
-            self.open_generation(step, conduit, plan, Some(number))?;
-        } else if !plan.halts.is_empty() {
-            self.keep_plan(step, conduit, &plan)?;
-            step.set_held(conduit.id, Some(plan.id))?;
-            self.service.held.insert(conduit.id, plan.id);
-        }
-        Ok(())
-    }
-
-    fn follow_depth(&self, step: &Step<'_>, conduit: ConduitId, mut follows: Option<u64>) -> Result<u32, CoreError> {
-        let mut depth = 0;
-        while let Some(number) = follows {
-            depth += 1;
-            follows = step.txn.generation(conduit, number)?.and_then(|generation| generation.follows);
-            if depth >= FOLLOW_UPS_MAX {
-                break;
-            }
-        }
-        Ok(depth)
-    }
-
-    /// Both ends agree, as the resolver has proved: the baseline advances.
-    fn agree(&mut self, step: &mut Step<'_>, conduit: &Conduit, baseline: &Baseline) -> Result<(), CoreError> {
-        let generation = baseline.generation.max(step.txn.generation_seen(conduit.id)?);
-        step.txn.set_baseline(conduit.id, Some(&Baseline { generation, ..baseline.clone() }))?;
-        step.set_verified(conduit.id)?;
-        step.set_held(conduit.id, None)?;
-        self.service.held.remove(&conduit.id);
-        Ok(())
-    }
-
     /// Keeps a shown plan, so that it can be named; plans that nothing refers to any more go.
-    fn keep_plan(&mut self, step: &mut Step<'_>, conduit: &Conduit, plan: &Plan) -> Result<(), CoreError> {
+    pub(super) fn keep_plan(&mut self, step: &mut Step<'_>, conduit: &Conduit, plan: &Plan) -> Result<(), CoreError> {
         if let Some(shown) = step.shown(conduit.id)?
             && shown != plan.id
             && step.txn.generations(conduit.id, 64)?.iter().all(|generation| generation.plan != shown)
@@ -568,46 +449,6 @@ fn failed_contents(step: &Step<'_>, conduit: ConduitId, number: u64) -> Result<B
         }
     })?;
     Ok(failed)
-}
-
-/// Paths that were skipped for a reason that trying again at once will not change.
-fn lasting_skips(
-    step: &Step<'_>,
-    conduit: ConduitId,
-    number: u64,
-) -> Result<BTreeSet<tidegate_protocol::path::EntryPath>, CoreError> {
-    let mut lasting = BTreeSet::new();
-    for kind in [JobKind::Copy, JobKind::Delete] {
-        step.each_skip(conduit, number, kind, &mut |item, reason| {
-            let lasts = match reason {
-                SkipReason::PermissionDenied
-                | SkipReason::NoSpace
-                | SkipReason::BadName
-                | SkipReason::DirNotEmpty
-                | SkipReason::NotAllowed
-                | SkipReason::Cancelled
-                | SkipReason::Io(_) => true,
-                SkipReason::TargetChanged
-                | SkipReason::SourceChanged
-                | SkipReason::SourceGone
-                | SkipReason::WrongContent
-                | SkipReason::CopyFailed
-                | SkipReason::Unreachable => false,
-            };
-            if lasts {
-                lasting.insert(item.path.clone());
-            }
-        })?;
-    }
-    Ok(lasting)
-}
-
-fn has_other_work(plan: &Plan, lasting: &BTreeSet<tidegate_protocol::path::EntryPath>) -> bool {
-    let ops = &plan.operations;
-    [&ops.source_to_target, &ops.target_to_source]
-        .iter()
-        .flat_map(|ops| ops.copies.iter().chain(&ops.deletes))
-        .any(|item| !lasting.contains(&item.path))
 }
 
 impl ItemSkipped for ItemOutcome {

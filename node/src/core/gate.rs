@@ -166,7 +166,7 @@ impl Core {
         step: &mut Step<'_>,
         ticket: Ticket,
         plan: Plan,
-        baseline: Baseline,
+        baseline: &Baseline,
     ) -> Result<(), CoreError> {
         let found = self.gate.attempts.iter().find(|(_, attempt)| attempt.resolving == Some(ticket)).map(|(id, _)| *id);
         let Some(attempt) = found.and_then(|id| self.gate.attempts.remove(&id)) else { return Ok(()) };
@@ -226,7 +226,7 @@ impl Core {
                 self.gate.attempts.insert(id, attempt);
             }
             Err(closed) => {
-                self.note_waiting(step, &attempt, &closed)?;
+                self.note_waiting(step, &attempt)?;
                 attempt.closed = Some(closed);
                 let heard = attempt.asking.is_empty() && (attempt.barriers.is_none() || attempt.own_ms.is_some());
                 let began = attempt.began.monotonic_ms;

@@ -174,7 +174,7 @@ impl Core {
             return Ok(());
         };
         let mut reads = Vec::with_capacity(fetch.wants.len());
-        for want in fetch.wants.into_iter().take(tidegate_protocol::limits::WANTS_PER_FETCH_MAX) {
+        for want in fetch.wants.iter().take(tidegate_protocol::limits::WANTS_PER_FETCH_MAX) {
             reads.push(self.readable(step, tree, &dir, want)?);
         }
         step.out.push(Output::Serve { ticket, location, reads, bandwidth_limit: limit });
@@ -186,7 +186,7 @@ impl Core {
         step: &Step<'_>,
         tree: Tree,
         dir: &DirPath,
-        want: Want,
+        want: &Want,
     ) -> Result<Result<Read, FetchFailure>, CoreError> {
         let Ok(path) = dir.join(&want.path) else { return Ok(Err(FetchFailure::NotFound)) };
         let row = step.txn.entry(tree, &path)?;
@@ -205,7 +205,6 @@ impl Core {
 
     /// The root that `peer` may read for a conduit: this device's end, when the peer holds the other one and
     /// is granted reading.
-    #[expect(clippy::type_complexity, reason = "four parts of one root, taken apart at once")]
     fn readable_root(
         &self,
         step: &Step<'_>,

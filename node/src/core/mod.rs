@@ -24,10 +24,12 @@ mod library_sync;
 mod locations;
 mod membership;
 mod names;
+mod offers;
 mod people;
 mod progress;
 mod schedule;
 mod step;
+mod verify;
 mod views;
 
 use std::collections::BTreeMap;
@@ -202,7 +204,7 @@ impl Core {
                 self.on_job_moved(step, job, moved)
             }
             Input::JobEnded { job, stopped } => self.on_job_ended(step, job, stopped),
-            Input::Resolved { ticket, plan, baseline } => self.on_resolved(step, ticket, *plan, baseline),
+            Input::Resolved { ticket, plan, baseline } => self.on_resolved(step, ticket, *plan, &baseline),
             Input::Tick => Ok(()),
         }
     }

@@ -2,7 +2,7 @@
 //! several rooms share.
 
 use tidegate_protocol::codec;
-use tidegate_protocol::file_sync::{Baseline, Conduit, Item, JobKey, JobKind, PlanId, SkipReason};
+use tidegate_protocol::file_sync::{Baseline, Conduit, Item, JobKind, PlanId, SkipReason};
 use tidegate_protocol::id::{ConduitId, DeviceId, LibraryId, LocationId};
 use tidegate_protocol::index::EntryState;
 use tidegate_protocol::path::EntryPath;
@@ -172,12 +172,6 @@ impl Step<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Whether a job's end was confirmed: every item has an outcome.
-    pub(super) fn is_over(&self, job: &JobKey) -> Result<bool, CoreError> {
-        use tidegate_protocol::file_sync::JobState;
-        Ok(self.txn.job(job)?.is_none_or(|record| matches!(record.state, JobState::Ended | JobState::Cancelled)))
     }
 
     fn setting<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<Option<T>, CoreError> {
