@@ -1,6 +1,8 @@
 //! Tests of the replica, and what they share: devices with keys, small rows, a pull between two stores, and
 //! an audit that recomputes everything that the store keeps incrementally.
 
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 mod entries;
 mod format;
 mod local;

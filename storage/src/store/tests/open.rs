@@ -49,8 +49,7 @@ fn a_replica_in_use_is_locked() {
     Store::open(&path, device(1)).unwrap();
 }
 
-/// What happens to the file, and what opening it says. `None` leaves the choice between "damaged" and "fine,
-/// and nothing lost" to redb.
+/// What happens to the file, and what opening it says.
 type Accident = (&'static str, fn(&Path), fn(&StoreError) -> bool);
 
 #[test]
