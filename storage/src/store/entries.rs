@@ -51,6 +51,8 @@ pub struct Known {
     pub announced: Option<Announced>,
 }
 
+type VisitChild<'a> = dyn FnMut(EntryPath, &[u8]) -> Result<(), StoreError> + 'a;
+
 impl Reader {
     /// The entries of a location as its owner states them; empty if nothing is known of it.
     pub fn tree(&self, owner: DeviceId, location: LocationId) -> Result<Tree, StoreError> {
@@ -175,7 +177,7 @@ impl Reader {
         table: Table,
         tree: Tree,
         dir: &DirPath,
-        visit: &mut dyn FnMut(EntryPath, &[u8]) -> Result<(), StoreError>,
+        visit: &mut VisitChild<'_>,
     ) -> Result<(), StoreError> {
         let (mut start, end) = below(tree.number, dir);
         let prefix_length = start.len();
