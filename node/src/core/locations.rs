@@ -274,7 +274,9 @@ impl Core {
             }
         }
         let before = step.own_author()?.upto;
+        let paths: Vec<EntryPath> = changes.iter().filter_map(Change::path).cloned().collect();
         step.put(changes)?;
+        step.txn.forget_announced(id, &paths)?;
         if step.own_author()?.upto != before {
             self.locations.changed.insert(id);
         }

@@ -2,7 +2,7 @@
 
 use tidegate_protocol::id::{DeviceId, Label, LibraryId};
 use tidegate_protocol::index::{Device, DeviceState};
-use tidegate_protocol::library_sync::Fact;
+use tidegate_protocol::library_sync::{Fact, FactKey};
 use tidegate_protocol::time::Stamped;
 use tidegate_storage::store::Change;
 
@@ -95,6 +95,13 @@ impl Core {
     /// Derives the members from the merged facts and tells the network.
     pub(super) fn refresh_members(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
         let devices = step.txn.devices()?;
+        // A revocation must not be forgotten while its author's rows are fetched anew: state it as well.
+        for device in devices.iter().filter(|device| device.state.value == DeviceState::Revoked) {
+            let own = step.txn.fact(self.me, &FactKey::Device(device.id))?;
+            if !matches!(own, Some(Fact::Device(own)) if own.state == device.state) {
+                step.put(vec![Change::fact(Fact::Device(device.clone()))])?;
+            }
+        }
         self.library.membership = devices.iter().map(|d| d.membership).max().unwrap_or(0).max(self.library.membership);
         let members: std::collections::BTreeSet<DeviceId> = devices
             .iter()

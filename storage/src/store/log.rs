@@ -31,6 +31,14 @@ impl Change {
         Self { key: RowKey::Entry(location, path), body: RowBody::Entry(state), mark }
     }
 
+    /// The path, if it is about an entry.
+    pub const fn path(&self) -> Option<&EntryPath> {
+        match &self.key {
+            RowKey::Entry(_, path) => Some(path),
+            RowKey::Fact(_) => None,
+        }
+    }
+
     /// Any other fact.
     pub fn fact(fact: Fact) -> Self {
         Self { key: RowKey::Fact(fact.key()), body: RowBody::Fact(fact), mark: None }
