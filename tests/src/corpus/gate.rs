@@ -30,6 +30,7 @@ pub struct GateRow {
 }
 
 /// What is known of a device that may own an end.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each of which closes the gate by itself")]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[expect(missing_docs, reason = "explained at the head of the corpus")]

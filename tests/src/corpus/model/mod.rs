@@ -187,9 +187,8 @@ impl World for ModelWorld {
 
     fn generation(&mut self, during: &[During], approve: bool) -> Report {
         self.scan();
-        let synced = match self.open() {
-            Ok(synced) => synced,
-            Err(_) => return Report { held: Some(self.root_fault()), ..Report::default() },
+        let Ok(synced) = self.open() else {
+            return Report { held: Some(self.root_fault()), ..Report::default() };
         };
         let plan = self.resolve(synced).expect("the scenario's mode is supported");
         let conflicts = plan.conflicts().iter().map(|c| (c.path.to_string(), Kind(c.kind))).collect();
