@@ -13,7 +13,7 @@ use std::sync::Arc;
 use common::faulty::{Fault, Faulty};
 use common::{World, facts, path};
 use tidegate_protocol::hash::ContentHash;
-use tidegate_protocol::index::{EntryKind, IgnoreRules, Observation, Observed, UnknownCause};
+use tidegate_protocol::index::{EntryKind, IgnoreRules, Observation, Observed};
 use tidegate_protocol::library_sync::RootState;
 use tidegate_storage::disk::{
     Found, InPlace, KnownEntry, KnownMap, Outline, RootDir, ScanError, ScanProgress, ScanReport, ScanSpec, Scope, Sink,
@@ -55,6 +55,12 @@ fn learn(known: &mut KnownMap, found: &[Found]) {
     }
 }
 
+/// Scans and learns.
+fn look(root: &impl RootDir, spec: &ScanSpec, known: &mut KnownMap) {
+    let (found, _) = run(root, spec, known).unwrap();
+    learn(known, &found);
+}
+
 fn told(found: &[Found]) -> Vec<String> {
     let one = |Found { observation: Observation { path, observed }, .. }: &Found| match observed {
         Observed::Absent => format!("{path} absent"),
@@ -80,7 +86,7 @@ fn check(before: &[(&str, &str)], change: impl FnOnce(&World), paths: &[&str], e
     }
     let mut known = KnownMap::default();
     let all = spec(&world, &["*.tmp", "/hidden"], Scope::All);
-    learn(&mut known, &run(&world.root, &all, &known).unwrap().0);
+    look(&world.root, &all, &mut known);
     assert_eq!(run(&world.root, &all, &known).unwrap().0, [], "a second look finds nothing");
     change(&world);
     let scope = if paths.is_empty() { Scope::All } else { Scope::Paths(paths.iter().map(|p| path(p)).collect()) };
@@ -190,7 +196,7 @@ fn a_rule_that_hides_what_is_known_makes_nothing_absent() {
     let world = World::new();
     TREE.iter().for_each(|(p, c)| world.write(p, c));
     let mut known = KnownMap::default();
-    learn(&mut known, &run(&world.root, &spec(&world, &[], Scope::All), &known).unwrap().0);
+    look(&world.root, &spec(&world, &[], Scope::All), &mut known);
     fs::remove_file(world.at("z")).unwrap();
     let (found, _) = run(&world.root, &spec(&world, &["b", "z"], Scope::All), &known).unwrap();
     assert_eq!(told(&found), ["a directory with residue"]);
@@ -250,7 +256,7 @@ fn check_failure(kind: io::ErrorKind, scope: &Scope) {
     TREE.iter().for_each(|(p, c)| world.write(p, c));
     let mut known = KnownMap::default();
     let all = spec(&world, &[], Scope::All);
-    learn(&mut known, &run(&world.root, &all, &known).unwrap().0);
+    look(&world.root, &all, &mut known);
     let deep = ScanSpec { deep: true, scope: scope.clone(), ..all.clone() };
     for n in 1..200 {
         let disk = Faulty::new(world.root.clone(), n, Fault::Fail(kind), true);
@@ -263,7 +269,7 @@ fn check_failure(kind: io::ErrorKind, scope: &Scope) {
                 let mut after = known.clone();
                 learn(&mut after, &found);
                 assert!(after.entries.keys().eq(known.entries.keys()), "nothing below is forgotten");
-                learn(&mut after, &run(&world.root, &all, &after).unwrap().0);
+                look(&world.root, &all, &mut after);
                 assert_eq!(after.entries, known.entries, "and the next scan heals it");
             }
             Err(other) => panic!("n={n} {other}"),
@@ -298,9 +304,9 @@ fn check_race(change: fn(&std::path::Path)) {
             Err(ScanError::RootLost(RootState::Missing | RootState::Replaced)) => return,
             Err(other) => panic!("n={n} {other}"),
         }
-        learn(&mut known, &run(&world.root, &all, &known).unwrap().0);
+        look(&world.root, &all, &mut known);
         let mut fresh = KnownMap::default();
-        learn(&mut fresh, &run(&world.root, &ScanSpec { deep: true, ..all }, &fresh).unwrap().0);
+        look(&world.root, &ScanSpec { deep: true, ..all }, &mut fresh);
         assert_eq!(known.entries, fresh.entries, "n={n}");
         if !disk.reached() {
             return;
@@ -357,7 +363,7 @@ fn a_root_that_is_lost_or_swapped_in_mid_scan_ends_it_without_a_word() {
         TREE.iter().for_each(|(p, c)| world.write(p, c));
         let mut known = KnownMap::default();
         let all = spec(&world, &[], Scope::All);
-        learn(&mut known, &run(&world.root, &all, &known).unwrap().0);
+        look(&world.root, &all, &mut known);
         let elsewhere = tempfile::tempdir_in("/dev/shm").unwrap();
         let (from, to) = (world.dir.path().to_owned(), elsewhere.path().join("moved"));
         let swap = move || {
