@@ -25,6 +25,11 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     postcard::to_stdvec(value).expect("our types have no unsized sequences and memory is infallible")
 }
 
+/// Encodes `value` into a hasher, for values too large to encode in memory first.
+pub fn encode_to<T: Serialize + ?Sized>(value: &T, hasher: &mut blake3::Hasher) {
+    postcard::to_io(value, hasher).expect("our types have no unsized sequences and a hasher takes every byte");
+}
+
 /// Decodes a value that fills `bytes` exactly and canonically.
 pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     let (value, rest) = postcard::take_from_bytes::<T>(bytes).map_err(|_| DecodeError::Malformed)?;
