@@ -7,24 +7,21 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_channel::Receiver;
 use bytes::Bytes;
 use tidegate_protocol::codec;
-use tidegate_protocol::id::LibraryId;
-use tidegate_protocol::id::DeviceId;
+use tidegate_protocol::file_sync::JobKey;
+use tidegate_protocol::id::{DeviceId, LibraryId, LocationId};
 use tidegate_storage::store::{Store, StoreError};
 
-use crate::core::command::{Command, Fault, FaultCode, Reply};
-use crate::core::io::{CopyLeg, DeleteLeg, Input, Output, ScanScope};
+use crate::core::command::{Command, Fault, Reply};
+use crate::core::io::{Input, JobStop, Output, Work};
 use crate::env::{Clock, Env, Network, Now, Spawn};
 use crate::jobs::wait::{First, race};
-use crate::jobs::{self, Context, Counters, Decided, Shared};
+use crate::jobs::{self, Context, Control, Counters, Decided, IndexView, Shared, Unresolved};
 
 /// Inputs that may wait. The largest are batches of a scan, of some hundred kilobytes each.
 const INBOX_MAX: usize = 256;
@@ -70,12 +67,7 @@ impl<E: Env> Clone for Handle<E> {
 impl<E: Env> Handle<E> {
     /// Has the core carry out a command, and waits for its answer.
     pub async fn command(&self, command: Command) -> Result<Reply, Fault> {
-        let waiting = self.0.commands.open();
-        let ticket = waiting.ticket();
-        if !self.0.tell(Input::Command { ticket, command }).await {
-            return Err(ended());
-        }
-        waiting.wait().await.unwrap_or_else(|| Err(ended()))
+        self.0.command(command).await
     }
 
     /// Brings an input, waiting for room. False if the node has ended.
@@ -91,7 +83,7 @@ impl<E: Env> Handle<E> {
     /// Serves a stream that a member opened.
     pub fn accept(&self, stream: <E::Network as Network>::Stream) {
         let context = Arc::clone(&self.0);
-        spawn(&self.0, jobs::answer(context, stream));
+        self.0.spawn(jobs::answer(context, stream));
     }
 
     /// What was refused so far.
@@ -109,7 +101,7 @@ impl<E: Env, M: Machine> Driver<E, M> {
     /// A driver that has not started, and the handle to it.
     pub fn new(env: E, machine: M, admit: Admit) -> (Self, Handle<E>) {
         let (sender, inbox) = async_channel::bounded(INBOX_MAX);
-        let context = Arc::new(Shared::new(env, sender));
+        let context = Arc::new(Shared::new(env, machine.store().device(), sender));
         let handle = Handle(Arc::clone(&context));
         (Self { machine, inbox, context, admit }, handle)
     }
@@ -174,7 +166,7 @@ impl<E: Env, M: Machine> Driver<E, M> {
             }
             Output::Ask { ticket, device, request } => {
                 let asking = Arc::clone(context);
-                spawn(context, async move {
+                context.spawn(async move {
                     let result = jobs::ask(&asking.env, device, &request).await;
                     asking.tell(Input::Answer { ticket, result }).await;
                 });
@@ -183,29 +175,38 @@ impl<E: Env, M: Machine> Driver<E, M> {
             Output::Members { library, devices } => (self.admit)(library, devices),
             Output::OpenRoot { location, root, identity } => {
                 let barriers = context.roots.open(location);
-                spawn(context, jobs::keep(Arc::clone(context), location, root, identity, barriers));
+                context.spawn(jobs::keep(Arc::clone(context), location, root, identity, barriers));
             }
             Output::CloseRoot { location } => context.roots.close(location),
             Output::Drain { location, barrier } => context.roots.drain(location, barrier),
-            Output::Scan { location, scope, deep } => self.scan(location, scope, deep)?,
-            Output::RunCopy(leg) => copy(context, leg),
-            Output::RunDelete(leg) => delete(context, leg),
+            Output::Scan { location, scope, deep } => {
+                let index = IndexView::of(self.machine.store(), location)?;
+                context.spawn(jobs::scan(Arc::clone(context), location, scope, deep, index));
+            }
+            Output::RunCopy(leg) => {
+                let index = self.index_for(leg.location, &leg.items)?;
+                run_leg(context, leg.job, |control| jobs::copy(Arc::clone(context), leg, control, index));
+            }
+            Output::RunDelete(leg) => {
+                let index = self.index_for(leg.location, &leg.items)?;
+                run_leg(context, leg.job, |control| jobs::delete(Arc::clone(context), leg, control, index));
+            }
             Output::Control { job, control } => context.controls.set(&job, control),
             Output::Clean { location, job, purge } => {
-                spawn(context, jobs::clean(Arc::clone(context), location, job, purge));
+                context.spawn(jobs::clean(Arc::clone(context), location, job, purge));
             }
             Output::Resolve { ticket, synced, conduit, baseline, guards } => {
                 // Taken here, before the next step: it holds exactly what the token speaks of.
                 let snapshot = self.machine.store().read()?;
-                let work = move || jobs::resolve(&snapshot, synced, &conduit, baseline, guards);
+                let work = move || jobs::resolve(&snapshot, synced, &conduit, baseline.as_ref(), guards);
                 let resolving = Arc::clone(context);
-                spawn(context, async move {
-                    let resolved = resolving.env.spawner().compute(work).await;
-                    match resolved {
+                context.spawn(async move {
+                    match resolving.env.spawner().compute(work).await {
                         Ok((plan, baseline)) => {
                             resolving.tell(Input::Resolved { ticket, plan: Box::new(plan), baseline }).await;
                         }
-                        Err(error) => resolving.broke(error),
+                        Err(Unresolved::Store(error)) => resolving.broke(error),
+                        Err(error) => tracing::error!(%error, "a conduit cannot be resolved"),
                     }
                 });
             }
@@ -213,48 +214,29 @@ impl<E: Env, M: Machine> Driver<E, M> {
         Ok(())
     }
 
-    fn scan(&self, location: tidegate_protocol::id::LocationId, scope: ScanScope, deep: bool) -> Result<(), M::Error> {
-        let index = jobs::IndexView::new(self.machine.store(), location)?;
-        spawn(&self.context, jobs::scan(Arc::clone(&self.context), location, scope, deep, index));
-        Ok(())
-    }
-}
-
-/// Starts a leg, unless one of that job runs: a repeated wish changes nothing.
-fn copy<E: Env>(context: &Context<E>, leg: CopyLeg) {
-    if let Some(running) = context.controls.begin(leg.job) {
-        spawn(context, jobs::copy(Arc::clone(context), leg, running));
-    }
-}
-
-fn delete<E: Env>(context: &Context<E>, leg: DeleteLeg) {
-    if let Some(running) = context.controls.begin(leg.job) {
-        spawn(context, jobs::delete(Arc::clone(context), leg, running));
-    }
-}
-
-/// Runs a job. A job that panics is over, and counted; the node lives.
-fn spawn<E: Env>(context: &Context<E>, job: impl Future<Output = ()> + Send + 'static) {
-    let counting = Arc::clone(context);
-    let mut job = Box::pin(job);
-    context.env.spawner().spawn(std::future::poll_fn(move |cx| {
-        match std::panic::catch_unwind(AssertUnwindSafe(|| job.as_mut().poll(cx))) {
-            Ok(poll) => poll,
-            Err(_) => {
-                counting.counters.panicked.fetch_add(1, Ordering::Relaxed);
-                tracing::error!("a job ended by a panic; this is a bug");
-                Poll::Ready(())
-            }
+    /// The index as legs may see it; a snapshot is kept open only for legs that ask.
+    fn index_for(&self, location: LocationId, items: &[Work]) -> Result<IndexView, StoreError> {
+        if items.iter().any(jobs::needs_index) {
+            IndexView::of(self.machine.store(), location)
+        } else {
+            Ok(IndexView::empty())
         }
-    }));
+    }
 }
 
-fn ended() -> Fault {
-    Fault {
-        code: FaultCode::Internal,
-        message: "the node is ending; nothing is known of this command".to_owned(),
-        why: "it was stopped, or its replica failed".to_owned(),
-        next: vec!["start it again and look at the status".to_owned()],
-        do_not: None,
-    }
+/// Starts a leg, unless one of that job runs: a repeated wish changes nothing. However a leg ends, it is said.
+fn run_leg<E, F>(context: &Context<E>, job: JobKey, start: impl FnOnce(Control) -> F)
+where
+    E: Env,
+    F: Future<Output = Option<JobStop>> + Send + 'static,
+{
+    let Some(control) = context.controls.begin(job) else { return };
+    let leg = context.guard(start(control));
+    let ending = Arc::clone(context);
+    context.spawn(async move {
+        // A leg that panicked did not lose its source, but what is done about it is the same: it is taken up again.
+        let stopped = leg.await.unwrap_or(Some(JobStop::Unreachable));
+        ending.controls.end(&job);
+        ending.tell(Input::JobEnded { job, stopped }).await;
+    });
 }

@@ -71,6 +71,11 @@ pub trait Spawn: Clone + Send + Sync + 'static {
     where
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static;
+
+    /// How many tasks of CPU work are worth running at the same time.
+    fn width(&self) -> usize {
+        1
+    }
 }
 
 /// Other devices of the library. Only members are ever reached or heard through it.

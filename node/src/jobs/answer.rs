@@ -53,11 +53,7 @@ pub(crate) async fn answer<E: Env>(context: Context<E>, mut stream: <E::Network 
     let _ = stream.finish().await;
 }
 
-async fn answer_one<E: Env, S: Stream>(
-    context: &Context<E>,
-    stream: &mut S,
-    frame: &[u8],
-) -> Result<(), NetworkError> {
+async fn answer_one<E: Env, S: Stream>(context: &Context<E>, stream: &mut S, frame: &[u8]) -> Result<(), NetworkError> {
     let request = match Request::decode(frame) {
         Ok(request) => request,
         Err(error) => {

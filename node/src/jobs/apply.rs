@@ -102,14 +102,12 @@ async fn act<R: RootDir>(
 }
 
 /// Whether the result of an item that was refused stands there all the same.
-async fn stands_already<R: RootDir>(
-    workshop: &Workshop<R>,
-    root: &R,
-    work: &Work,
-) -> Result<Option<Applied>, Refused> {
+async fn stands_already<R: RootDir>(workshop: &Workshop<R>, root: &R, work: &Work) -> Result<Option<Applied>, Refused> {
     let target = TreePath::from(&work.path);
     let mark = match &work.item.action {
-        Action::InstallFile { file, .. } | Action::SetMetadata { file, .. } => workshop.already(&work.path, file).await?,
+        Action::InstallFile { file, .. } | Action::SetMetadata { file, .. } => {
+            workshop.already(&work.path, file).await?
+        }
         Action::RenameFile { file, .. } => match &work.from {
             Some(from) if root.metadata(&TreePath::from(from)).await?.is_none() => {
                 workshop.already(&work.path, file).await?

@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 use tidegate_protocol::id::LocationId;
 use tidegate_protocol::library_sync::RootState;
-use tidegate_storage::disk::{FileSystem, RootDir, RootIdentity};
+use tidegate_storage::disk::{FileSystem, RootBinding, RootDir, RootIdentity, check_root, read_marker};
 
 use super::Context;
 use super::wait::{First, race};
 use crate::core::io::Input;
-use crate::env::{Changes, Env, RootOf, Watch, WatchError, Watched};
+use crate::env::{Changes, Clock, Env, RootOf, Watch, WatchError, Watched};
 
 /// Barriers that may wait at one root; the core asks for one at a time.
 const BARRIERS_MAX: usize = 64;
@@ -26,8 +26,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 pub(crate) struct Roots<E: Env>(Mutex<BTreeMap<LocationId, Held<E>>>);
 
 struct Held<E: Env> {
-    /// `None` until it is opened.
-    root: Option<RootOf<E>>,
+    /// What is held, and what it must be; `None` until it is opened.
+    root: Option<(RootOf<E>, RootBinding)>,
     barriers: Sender<u64>,
 }
 
@@ -40,7 +40,20 @@ impl<E: Env> Default for Roots<E> {
 impl<E: Env> Roots<E> {
     /// The root of a location, if it is held.
     pub(crate) fn get(&self, location: LocationId) -> Option<RootOf<E>> {
+        self.held(location).map(|(root, _)| root)
+    }
+
+    /// The root of a location and what it must be, if it is held.
+    pub(crate) fn held(&self, location: LocationId) -> Option<(RootOf<E>, RootBinding)> {
         self.lock().get(&location).and_then(|held| held.root.clone())
+    }
+
+    /// Whether the root of a location is held and is still what it was opened as.
+    pub(crate) async fn stands(&self, location: LocationId) -> bool {
+        match self.held(location) {
+            Some((root, binding)) => stands(&root, &binding).await == RootState::Present,
+            None => false,
+        }
     }
 
     /// Makes room for a root that is about to be opened; whoever kept it before ends.
@@ -77,7 +90,7 @@ impl<E: Env> Roots<E> {
     }
 
     /// Puts an opened root in its place, unless that has been closed or opened anew meanwhile.
-    fn hold(&self, location: LocationId, root: RootOf<E>, asked: &Receiver<u64>) {
+    fn hold(&self, location: LocationId, root: (RootOf<E>, RootBinding), asked: &Receiver<u64>) {
         if let Some(held) = self.lock().get_mut(&location) {
             if !asked.is_closed() {
                 held.root = Some(root);
@@ -98,18 +111,8 @@ pub(crate) async fn keep<E: Env>(
     identity: RootIdentity,
     asked: Receiver<u64>,
 ) {
-    let opened = match context.env.disk().open_root(&path).await {
-        Ok(root) => match stands(&root, location, identity).await {
-            RootState::Present => Ok(root),
-            state @ (RootState::Missing | RootState::Replaced) => Err(state),
-        },
-        Err(error) => {
-            tracing::warn!(root = %path.display(), %error, "a root cannot be opened");
-            Err(RootState::Missing)
-        }
-    };
-    let root = match opened {
-        Ok(root) => root,
+    let (root, binding) = match open(&context, location, &path, identity).await {
+        Ok(opened) => opened,
         Err(state) => {
             context.roots.close_if(location, &asked);
             context.tell(Input::Root { location, state, watched: false }).await;
@@ -120,28 +123,44 @@ pub(crate) async fn keep<E: Env>(
     if let Err(error) = &watched {
         tracing::warn!(root = %path.display(), %error, "a root is not watched; it is scanned regularly");
     }
-    context.roots.hold(location, root.clone(), &asked);
-    let keeper = Keeper { context, location, root, identity, asked };
+    context.roots.hold(location, (root.clone(), binding), &asked);
+    let keeper = Keeper { context, location, root, binding, asked };
     if keeper.state(RootState::Present, watched.is_ok()).await {
         keeper.run(watched.ok()).await;
     }
 }
 
-/// Looks whether a held root is what the location was added as.
-async fn stands<R: RootDir>(root: &R, location: LocationId, identity: RootIdentity) -> RootState {
-    match root.identity().await {
-        Ok(found) if found == identity => {}
-        Ok(_) => return RootState::Replaced,
-        Err(_) => return RootState::Missing,
+/// Opens a root and makes sure that it is the one that was added here.
+async fn open<E: Env>(
+    context: &Context<E>,
+    location: LocationId,
+    path: &Path,
+    identity: RootIdentity,
+) -> Result<(RootOf<E>, RootBinding), RootState> {
+    let unusable = |error: io::Error| {
+        tracing::warn!(root = %path.display(), %error, "a root cannot be opened");
+        RootState::Missing
+    };
+    let root = context.env.disk().open_root(path).await.map_err(unusable)?;
+    let marker = read_marker(&root).await.map_err(unusable)?;
+    let marker = marker.filter(|marker| marker.location == location && marker.device == context.device);
+    let binding = RootBinding { identity, marker: marker.ok_or(RootState::Replaced)? };
+    match stands(&root, &binding).await {
+        RootState::Present => Ok((root, binding)),
+        state @ (RootState::Missing | RootState::Replaced) => Err(state),
     }
-    marked(root, location).await
+}
+
+/// Looks whether a held root is still what it must be. A root that cannot be looked at is as good as missing.
+async fn stands<R: RootDir>(root: &R, binding: &RootBinding) -> RootState {
+    check_root(root, binding).await.unwrap_or(RootState::Missing)
 }
 
 struct Keeper<E: Env> {
     context: Context<E>,
     location: LocationId,
     root: RootOf<E>,
-    identity: RootIdentity,
+    binding: RootBinding,
     asked: Receiver<u64>,
 }
 
@@ -154,7 +173,8 @@ impl<E: Env> Keeper<E> {
                     None => std::future::pending().await,
                 }
             };
-            let goes_on = match race(race(self.asked.recv(), events), self.context.env.clock().sleep(LOOK_EVERY)).await {
+            let goes_on = match race(race(self.asked.recv(), events), self.context.env.clock().sleep(LOOK_EVERY)).await
+            {
                 First::Left(First::Left(Err(_))) => return,
                 First::Left(First::Left(Ok(barrier))) => self.drain(&mut watched, barrier).await,
                 First::Left(First::Right(changes)) => self.seen(&mut watched, changes).await,
@@ -201,7 +221,7 @@ impl<E: Env> Keeper<E> {
 
     /// Looks whether the root is still what it was; says so and ends if it is not.
     async fn look(&self, watched: bool) -> bool {
-        match stands(&self.root, self.location, self.identity).await {
+        match stands(&self.root, &self.binding).await {
             RootState::Present => true,
             state @ (RootState::Missing | RootState::Replaced) => {
                 tracing::warn!(location = %self.location.short(), ?state, watched, "a root is gone");

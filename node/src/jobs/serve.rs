@@ -60,10 +60,9 @@ async fn send_one<E: Env, S: Stream>(
         Ok(file) => file,
         // It was a file when the index looked.
         Err(error) => match error.kind() {
-            std::io::ErrorKind::NotFound
-            | std::io::ErrorKind::NotADirectory
-            | std::io::ErrorKind::InvalidInput
-            | std::io::ErrorKind::FilesystemLoop => return Ok(Some(FetchFailure::Changed)),
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory | std::io::ErrorKind::InvalidInput => {
+                return Ok(Some(FetchFailure::Changed));
+            }
             _ => return Ok(Some(FetchFailure::Unreadable)),
         },
     };
@@ -75,7 +74,8 @@ async fn send_one<E: Env, S: Stream>(
     while offset < end {
         // A small file is not split for the sake of a full frame.
         let whole = end - read.offset <= (frame.room / 4) as u64;
-        if frame.left() < PIECE_OVERHEAD + 1 || (whole && (frame.left() as u64) < end - offset + PIECE_OVERHEAD as u64) {
+        if frame.left() < PIECE_OVERHEAD + 1 || (whole && (frame.left() as u64) < end - offset + PIECE_OVERHEAD as u64)
+        {
             frame.flush(context, stream, pace).await?;
         }
         let length = (end - offset).min((frame.left() - PIECE_OVERHEAD) as u64) as usize;

@@ -1,4 +1,4 @@
-//! Waiting: the first of two, until a time is over, for all of some. Polled in a fixed order, so that the
+//! Waiting: for the first of two, until a time is over, for all of some. Polled in a fixed order, so that the
 //! simulator's runs repeat; tied to no runtime.
 
 use std::future::{Future, poll_fn};
@@ -64,32 +64,6 @@ pub(crate) async fn all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
                 })
                 .collect(),
         )
-    })
-    .await
-}
-
-/// Runs two futures side by side on this task and waits for both.
-pub(crate) async fn both<A, B>(left: impl Future<Output = A>, right: impl Future<Output = B>) -> (A, B) {
-    let (mut left, mut right) = (pin!(left), pin!(right));
-    let (mut a, mut b) = (None, None);
-    poll_fn(|cx| {
-        if a.is_none() {
-            if let Poll::Ready(value) = left.as_mut().poll(cx) {
-                a = Some(value);
-            }
-        }
-        if b.is_none() {
-            if let Poll::Ready(value) = right.as_mut().poll(cx) {
-                b = Some(value);
-            }
-        }
-        match (a.take(), b.take()) {
-            (Some(left), Some(right)) => Poll::Ready((left, right)),
-            (left, right) => {
-                (a, b) = (left, right);
-                Poll::Pending
-            }
-        }
     })
     .await
 }

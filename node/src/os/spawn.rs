@@ -18,12 +18,13 @@ use crate::env::Spawn;
 pub struct OsSpawn {
     runtime: Handle,
     hashing: Arc<Semaphore>,
+    width: usize,
 }
 
 impl OsSpawn {
     /// Uses the blocking threads of `runtime`.
     pub fn new(runtime: Handle, hash_threads: NonZeroUsize) -> Self {
-        Self { runtime, hashing: Arc::new(Semaphore::new(hash_threads.get())) }
+        Self { runtime, hashing: Arc::new(Semaphore::new(hash_threads.get())), width: hash_threads.get() }
     }
 }
 
@@ -50,5 +51,9 @@ impl Spawn for OsSpawn {
                 Err(_) => std::future::pending().await,
             },
         }
+    }
+
+    fn width(&self) -> usize {
+        self.width
     }
 }

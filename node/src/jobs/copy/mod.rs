@@ -20,7 +20,7 @@ use tidegate_protocol::file_sync::{Action, ItemOutcome, JobKey, SkipReason};
 use tidegate_protocol::id::LocationId;
 use tidegate_protocol::limits::PARALLEL_TRANSFERS_MAX;
 use tidegate_protocol::path::EntryPath;
-use tidegate_storage::disk::{Ready, RootDir, Workshop};
+use tidegate_storage::disk::{RootDir, Workshop};
 
 use self::stage::{Prepared, Staging};
 use super::apply::{self, Content, Done};

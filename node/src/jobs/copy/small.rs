@@ -80,9 +80,12 @@ async fn fetch<E: Env>(
         leg.stop(JobStop::NoSpace);
         return Vec::new();
     }
-    let wants = files
-        .iter()
-        .map(|(_, file, from)| Want { path: (*from).clone(), content: file.content, offset: 0, length: file.size });
+    let wants = files.iter().map(|(_, file, from)| Want {
+        path: (*from).clone(),
+        content: file.content,
+        offset: 0,
+        length: file.size,
+    });
     let wants = wants.collect();
     let mut again = Vec::new();
     let mut fetching = match Fetching::begin(&leg.context.env, &leg.pace, device, leg.job, wants).await {

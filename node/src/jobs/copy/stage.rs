@@ -126,10 +126,13 @@ impl Results {
     }
 
     pub(super) fn put_staged(&self, position: usize, staged: Result<Staged, Refused>, local: bool) {
-        self.put(position, match staged {
-            Ok(staged) => Prepared::Staged { staged, local },
-            Err(refused) => Prepared::Skipped(refused.into()),
-        });
+        self.put(
+            position,
+            match staged {
+                Ok(staged) => Prepared::Staged { staged, local },
+                Err(refused) => Prepared::Skipped(refused.into()),
+            },
+        );
     }
 }
 
