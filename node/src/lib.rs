@@ -5,4 +5,8 @@
 //! quinn, notify, HTTP and the command line. The simulator builds this crate without it.
 
 pub mod core;
+pub mod driver;
 pub mod env;
+mod jobs;
+#[cfg(feature = "os")]
+pub mod os;

@@ -69,6 +69,12 @@ impl Reader {
         Ok(stored.map(|EntryRecord { state, mark, .. }| EntryRow { path: path.clone(), state, mark }))
     }
 
+    /// Where in its owner's log the newest change of one path stands.
+    pub fn entry_sequence(&self, tree: Tree, path: &EntryPath) -> Result<Option<Sequence>, StoreError> {
+        let stored: Option<EntryRecord> = self.record(Table::Entries, &path_key(tree.number, path))?;
+        Ok(stored.map(|record| record.sequence))
+    }
+
     /// Rows directly in `dir`, tombstones included, in path order. Costs what is directly in it: what lies
     /// deeper is jumped over.
     pub fn children(&self, tree: Tree, dir: &DirPath) -> Result<Vec<EntryRow>, StoreError> {

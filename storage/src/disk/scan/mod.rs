@@ -129,7 +129,7 @@ pub async fn scan<R: RootDir, K: Known, S: Sink, L: Lanes>(
     sink: &mut S,
     lanes: &L,
 ) -> Result<ScanReport, ScanError> {
-    let reporter = Reporter::new(root, spec.binding, sink, lanes);
+    let mut reporter = Reporter::new(root, spec.binding, sink, lanes);
     reporter.check_root().await?;
     let top = root.metadata(&TreePath::ROOT).await.map_err(ScanError::Root)?;
     let device = top.ok_or(ScanError::RootLost(RootState::Missing))?.device;

@@ -139,7 +139,7 @@ impl<'a, R: RootDir, S: Sink, L: Lanes> Reporter<'a, R, S, L> {
     }
 
     /// Fails unless the root is there and is itself.
-    pub(super) async fn check_root(&self) -> Result<(), ScanError> {
+    pub(super) async fn check_root(&mut self) -> Result<(), ScanError> {
         match check_root(self.root, &self.binding).await.map_err(ScanError::Root)? {
             RootState::Present => Ok(()),
             state @ (RootState::Missing | RootState::Replaced) => Err(ScanError::RootLost(state)),

@@ -49,7 +49,7 @@ impl<R: RootDir, K: Known, S: Sink, L: Lanes> Walk<'_, R, K, S, L> {
 
     /// Finds where to look for a change at `path`: at the topmost directory above it that is new, else at
     /// itself; and at the directory around it if that holds, held, or may hold something that is not told.
-    async fn aim(&self, path: &EntryPath, targets: &mut BTreeMap<EntryPath, Reach>) -> Result<(), ScanError> {
+    async fn aim(&mut self, path: &EntryPath, targets: &mut BTreeMap<EntryPath, Reach>) -> Result<(), ScanError> {
         let mut steps: Vec<EntryPath> = path.ancestors().collect();
         steps.reverse();
         steps.push(path.clone());

@@ -203,7 +203,7 @@ impl<R: RootDir, K: Known, S: Sink, L: Lanes> Walk<'_, R, K, S, L> {
     }
 
     /// What is known below a path that is no directory now.
-    async fn below_gone(&self, path: &EntryPath, known: Option<&KnownEntry>) -> Result<Option<Frame>, ScanError> {
+    async fn below_gone(&mut self, path: &EntryPath, known: Option<&KnownEntry>) -> Result<Option<Frame>, ScanError> {
         if !may_hold(known) {
             return Ok(None);
         }
