@@ -1,14 +1,19 @@
-//! The seam between what decides and what happens: clock, entropy, tasks, network and disk.
+//! The seam between what decides and what happens: clock, entropy, tasks, network, disk and watchers.
 //!
 //! Production implements it in `os` (feature `os`); the simulator implements it over one seed. Jobs are
 //! written against [`Env`] alone. Drivers behind it decide nothing.
 
 use std::future::Future;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tidegate_protocol::id::DeviceId;
-use tidegate_storage::disk::FileSystem;
+use tidegate_protocol::path::EntryPath;
+use tidegate_storage::disk::{FileSystem, RootDir};
+
+/// The held roots of an environment's disk.
+pub type RootOf<E> = <<E as Env>::FileSystem as FileSystem>::Root;
 
 /// Everything a job may use of the world.
 pub trait Env: Clone + Send + Sync + 'static {
@@ -20,6 +25,8 @@ pub trait Env: Clone + Send + Sync + 'static {
     type Network: Network;
     /// The disk.
     type FileSystem: FileSystem;
+    /// Who says what changes on it.
+    type Watch: Watch<RootOf<Self>>;
 
     /// Time.
     fn clock(&self) -> &Self::Clock;
@@ -29,6 +36,8 @@ pub trait Env: Clone + Send + Sync + 'static {
     fn network(&self) -> &Self::Network;
     /// The disk.
     fn disk(&self) -> &Self::FileSystem;
+    /// Who says what changes on it.
+    fn watch(&self) -> &Self::Watch;
     /// 32 unpredictable bytes.
     fn entropy(&self) -> [u8; 32];
 }
@@ -62,6 +71,11 @@ pub trait Spawn: Clone + Send + Sync + 'static {
     where
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static;
+
+    /// How many tasks of CPU work are worth running at the same time.
+    fn width(&self) -> usize {
+        1
+    }
 }
 
 /// Other devices of the library. Only members are ever reached or heard through it.
@@ -103,4 +117,45 @@ pub enum NetworkError {
     /// The peer ended the stream early.
     #[error("the device ended the stream early")]
     Reset,
+}
+
+/// Watches roots.
+pub trait Watch<R: RootDir>: Clone + Send + Sync + 'static {
+    /// A watched root; dropping it ends the watch.
+    type Watched: Watched;
+
+    /// Watches everything below `root`, which was opened at `path`. Changes made after this returns are reported.
+    fn watch(&self, root: &R, path: &Path) -> impl Future<Output = Result<Self::Watched, WatchError>> + Send;
+}
+
+/// A watched root.
+pub trait Watched: Send + 'static {
+    /// Waits for changes and takes all there are. Nothing is lost if the wait is given up.
+    fn changes(&mut self) -> impl Future<Output = Result<Changes, WatchError>> + Send;
+
+    /// Takes every change made before the call, however long it still has to travel.
+    fn drain(&mut self) -> impl Future<Output = Result<Changes, WatchError>> + Send;
+}
+
+/// What a watcher saw. Hints, not facts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Paths that may have changed, sorted, each once.
+    pub paths: Vec<EntryPath>,
+    /// Events were lost: everything may have changed.
+    pub overflow: bool,
+}
+
+/// Why a root is not, or no longer, watched.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WatchError {
+    /// Watching is switched off.
+    #[error("watching is switched off")]
+    Off,
+    /// The system's limit of watches is reached.
+    #[error("the system's limit of watches is reached (Linux: fs.inotify.max_user_watches)")]
+    Limit,
+    /// Anything else.
+    #[error("{0}")]
+    Lost(String),
 }

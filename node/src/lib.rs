@@ -5,7 +5,9 @@
 //! quinn, notify, HTTP and the command line. The simulator builds this crate without it.
 
 pub mod core;
+pub mod driver;
 pub mod env;
+mod jobs;
 
 #[cfg(feature = "os")]
 pub mod api;
@@ -15,6 +17,10 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "os")]
 pub mod format;
+#[cfg(feature = "os")]
+pub mod lab;
+#[cfg(feature = "os")]
+pub mod os;
 #[cfg(feature = "os")]
 pub mod serve;
 #[cfg(feature = "os")]

@@ -25,6 +25,14 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     postcard::to_stdvec(value).expect("our types have no unsized sequences and memory is infallible")
 }
 
+/// Encodes `value` into a hasher, for values too large to encode in memory first.
+pub fn encode_to<T: Serialize + ?Sized>(value: &T, hasher: &mut blake3::Hasher) {
+    // postcard writes field by field, and a hasher is slow on single bytes.
+    let mut buffered = std::io::BufWriter::with_capacity(64 << 10, hasher);
+    postcard::to_io(value, &mut buffered).expect("our types have no unsized sequences and a hasher takes every byte");
+    std::io::Write::flush(&mut buffered).expect("a hasher takes every byte");
+}
+
 /// Decodes a value that fills `bytes` exactly and canonically.
 pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     let (value, rest) = postcard::take_from_bytes::<T>(bytes).map_err(|_| DecodeError::Malformed)?;

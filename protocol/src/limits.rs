@@ -55,6 +55,11 @@ pub const RULES_MAX: usize = 1024;
 /// Bytes of one ignore rule.
 pub const RULE_BYTES_MAX: usize = 1024;
 
+/// Bytes of all rules of one location, and of its rule file: they travel in one row.
+pub const RULES_BYTES_MAX: usize = 128 << 10;
+/// Wildcards (`*`, `?`, `[`, `{`) in one rule. Bounds the automaton that a rule compiles to.
+pub const RULE_WILDCARDS_MAX: usize = 16;
+
 /// Streams that one peer may have open towards us.
 pub const STREAMS_PER_PEER_MAX: u32 = 64;
 
@@ -93,8 +98,16 @@ pub const OUTLINE_CHUNKS_MAX: usize = 16 << 10;
 /// Follow-up generations of one sync before it is left to the next run.
 pub const FOLLOW_UPS_MAX: u32 = 3;
 
+/// Transfers of one conduit at the same time.
+pub const PARALLEL_TRANSFERS_MAX: u32 = 64;
+/// Shortest quiet time of an instant schedule, in milliseconds: shorter would sync half-written saves.
+pub const SETTLE_MS_MIN: u32 = 100;
+/// Shortest interval of a schedule, in milliseconds: a verified run over a LAN takes about as long.
+pub const INTERVAL_MS_MIN: u64 = 1_000;
+
 const _: () = assert!(ROWS_BYTES_MAX > FRAME_BYTES_MAX / 2);
 const _: () = assert!(OUTLINE_CHUNKS_MAX * 32 < FRAME_BYTES_MAX);
 const _: () = assert!(CHUNK_BYTES.is_power_of_two() && CHUNK_BYTES > 1024);
 const _: () = assert!(NAME_BYTES_MAX < PATH_BYTES_MAX && PATH_BYTES_MAX < ROWS_BYTES_MAX);
+const _: () = assert!(RULE_BYTES_MAX < RULES_BYTES_MAX && RULES_BYTES_MAX < ROWS_BYTES_MAX);
 const _: () = assert!(ANSWER_MS_MAX > EVIDENCE_AGE_MS_MAX);

@@ -275,7 +275,7 @@ fn check_name(name: &[u8]) -> Result<(), PathError> {
 }
 
 /// Also refuses the spellings that a folding or trimming file system would take for `.tidegate`.
-fn is_internal(name: &[u8]) -> bool {
+pub(crate) fn is_internal(name: &[u8]) -> bool {
     let trimmed = name.trim_ascii_end();
     let end = trimmed.iter().rposition(|b| *b != b'.').map_or(0, |last| last + 1);
     trimmed[..end].eq_ignore_ascii_case(INTERNAL)

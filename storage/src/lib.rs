@@ -2,3 +2,4 @@
 //! ([`disk`]). Nothing here decides what is to be done; nothing here talks to another device.
 
 pub mod disk;
+pub mod store;

@@ -140,6 +140,8 @@ codes! {
     Interrupted "INTERRUPTED" Interrupted 500,
     /// A question would have to be asked, and nobody is there to answer.
     NeedsAnswer "NEEDS_ANSWER" Usage 400,
+    /// The demo found something that does not hold.
+    DemoFailed "DEMO_FAILED" Failed 500,
     /// Something that `doctor` looked at is broken.
     Unhealthy "UNHEALTHY" Failed 503,
 }

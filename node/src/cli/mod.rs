@@ -7,6 +7,7 @@ mod approve;
 mod completion;
 mod conduit;
 mod config;
+mod demo;
 mod device;
 mod doctor;
 mod down;
@@ -89,6 +90,7 @@ struct Globals {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Demo(demo::DemoArgs),
     Up(up::UpArgs),
     Down(down::DownArgs),
     Serve(serve::ServeArgs),
@@ -213,6 +215,7 @@ fn execute(verb: Verb, context: &Context) -> Result<Exit, Problem> {
     match verb {
         Verb::Serve(args) => return serve::run(args, context),
         Verb::Up(args) if args.foreground() => return serve::run(args.serve(), context),
+        Verb::Demo(args) => return demo::run(&args, context),
         Verb::Completion(args) => return completion::run(&args, context),
         Verb::Version(args) => return version::run(&args, context),
         Verb::Config(args) if args.is_local() => return config::run_local(&args, context),
@@ -246,6 +249,7 @@ fn execute(verb: Verb, context: &Context) -> Result<Exit, Problem> {
 
 async fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Problem> {
     match verb {
+        Verb::Demo(args) => demo::run(&args, context),
         Verb::Up(args) => up::run(args, context).await,
         Verb::Down(args) => down::run(&args, context).await,
         Verb::Status(args) => status::run(&args, context).await,

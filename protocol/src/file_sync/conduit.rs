@@ -1,5 +1,12 @@
 //! Conduits: durable links between two roots, and the rules under which one may be created.
 
+mod rules;
+
+#[cfg(test)]
+mod tests;
+
+pub use rules::{ConduitError, SettingError, check, check_mode, check_settings};
+
 use serde::{Deserialize, Serialize};
 
 use super::{ConflictStrategy, DeleteMode};
@@ -97,6 +104,29 @@ pub struct Selection {
     pub globs: Vec<String>,
 }
 
+impl SyncMode {
+    /// Whether nothing is ever written to the source.
+    pub const fn is_one_way(self) -> bool {
+        match self {
+            Self::Mirror | Self::Selective => true,
+            Self::Bidirectional => false,
+        }
+    }
+}
+
+impl Root {
+    /// Whether `other` is this directory or lies below it. Locations of one device never hold one another
+    /// (adding one that would is refused), so two locations have nothing in common.
+    pub fn contains(&self, other: &Self) -> bool {
+        self.device == other.device && self.location == other.location && self.dir.contains(&other.dir)
+    }
+
+    /// Whether one of the two holds the other.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.contains(other) || other.contains(self)
+    }
+}
+
 impl Conduit {
     /// Joins what two devices say of one conduit. Commutative, associative, idempotent.
     pub fn merge(&mut self, other: &Self) {
@@ -140,39 +170,4 @@ impl Conduit {
         .into_iter()
         .fold(self.created, Stamp::max)
     }
-}
-
-/// Why a conduit was not created; the first rule that it breaks, in the order of declaration.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ConduitError {
-    /// An end is not a directory that its owner has indexed.
-    #[error("the {0} is not an indexed directory")]
-    NotIndexed(&'static str),
-    /// Source and target are the same directory.
-    #[error("source and target are the same directory")]
-    SameEndpoint,
-    /// One end lies inside the other.
-    #[error("one end lies inside the other")]
-    Nested,
-    /// An end lies in a directory that a node keeps for itself.
-    #[error("an end lies inside a directory that Tidegate keeps for itself")]
-    InternalPath,
-    /// The same two ends are linked already, in this or the other order.
-    #[error("the same two ends are linked already by {0}")]
-    Duplicate(Label),
-    /// A one-way conduit runs the other way between the same ends.
-    #[error("{0} runs one way between the same ends in the opposite direction")]
-    Opposed(Label),
-    /// Another mirror writes into the same or a nested target.
-    #[error("{0} mirrors into the same or a nested target")]
-    SharedMirrorTarget(Label),
-    /// Another conduit writes into a mirror's target.
-    #[error("{0} writes into the same directories as the mirror")]
-    MirrorTargetWritten(Label),
-    /// The new conduit would close a cycle that holds a one-way conduit.
-    #[error("it would close a cycle that runs through a one-way conduit")]
-    OneWayCycle,
-    /// A schedule, count or pattern outside its bounds.
-    #[error("{0}")]
-    Setting(String),
 }

@@ -1,15 +1,16 @@
 //! Plans: what the resolver answers, in the order it would be done, with an id that covers all of it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
-use super::{Conflict, Halt, SyncOperations};
+use super::{Conflict, Halt, Side, SyncOperations};
 use crate::codec;
 use crate::hash::ContentHash;
 use crate::id::ConduitId;
-use crate::index::{EntryKind, FileFacts, Version};
+use crate::index::{EntryKind, FileFacts, UnknownCause, Version};
 use crate::library_sync::HeadRef;
 use crate::path::EntryPath;
 use crate::time::Stamp;
@@ -149,20 +150,51 @@ impl PreImage {
     pub fn of(kind: &EntryKind) -> Option<Self> {
         match kind {
             EntryKind::Directory { .. } => Some(Self::Directory),
-            EntryKind::File(file) => Some(Self::File { content: file.content, size: file.size }),
+            EntryKind::File(file) => Some(Self::of_file(file)),
             EntryKind::Symlink { target } => Some(Self::Symlink { target: target.clone() }),
             EntryKind::Special | EntryKind::Unknown(_) => None,
         }
     }
+
+    /// The pre-image that a file is.
+    pub const fn of_file(file: &FileFacts) -> Self {
+        Self::File { content: file.content, size: file.size }
+    }
+
+    /// The content by which a file can be found again elsewhere. An empty file is found everywhere, so it
+    /// proves nothing.
+    pub const fn content_to_find(&self) -> Option<ContentHash> {
+        match self {
+            Self::File { content, size: 1.. } => Some(*content),
+            Self::File { .. } | Self::Absent | Self::Directory | Self::Symlink { .. } => None,
+        }
+    }
 }
 
-/// A path that the plan leaves alone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A path that the plan leaves alone, with everything below it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, thiserror::Error)]
+#[error("{path}: {cause} ({side:?})")]
 pub struct Skip {
     /// Below the conduit's roots.
     pub path: EntryPath,
-    /// Why, for people.
-    pub why: String,
+    /// On which side the cause lies.
+    pub side: Side,
+    /// Why.
+    pub cause: SkipCause,
+}
+
+/// Why a path is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, thiserror::Error)]
+pub enum SkipCause {
+    /// A socket, FIFO or device.
+    #[error("a special file is never read, written or removed")]
+    Special,
+    /// What is there is not known.
+    #[error("not known: {0}")]
+    Unknown(UnknownCause),
+    /// The index holds it below a directory that the index does not hold.
+    #[error("indexed below a directory that is not")]
+    Orphan,
 }
 
 /// Sums over a plan.
@@ -176,25 +208,30 @@ pub struct PlanTotals {
     pub renames: u64,
     /// Items that remove something.
     pub deletes: u64,
-    /// Replaced paths whose old bytes go to the trash.
+    /// Files and links that go to the trash because something else takes their place.
     pub replaced: u64,
-    /// Target edits that a mirror sets back.
+    /// Paths at which a mirror sets back what was done on the target itself since the last verified run.
     pub drift_healed: u64,
 }
 
 impl Plan {
-    /// Builds a plan and its id.
+    /// Builds a plan and its id. The order of heads, conflicts and skips does not matter.
     pub fn new(
         conduit: ConduitId,
         definition: Stamp,
-        heads: Vec<HeadRef>,
-        operations: SyncOperations,
+        mut heads: Vec<HeadRef>,
+        mut operations: SyncOperations,
         halts: Vec<Halt>,
-        skips: Vec<Skip>,
+        mut skips: Vec<Skip>,
         totals: PlanTotals,
     ) -> Self {
+        heads.sort();
+        operations.conflicts.sort();
+        skips.sort();
         let mut plan = Self { id: PlanId([0; 32]), conduit, definition, heads, operations, halts, skips, totals };
-        plan.id = PlanId(blake3::derive_key("tidegate 2026-11 plan id v1", &codec::encode(&plan)));
+        let mut hasher = blake3::Hasher::new_derive_key("tidegate 2026-11 plan id v1");
+        codec::encode_to(&plan, &mut hasher);
+        plan.id = PlanId(*hasher.finalize().as_bytes());
         plan
     }
 
@@ -206,5 +243,34 @@ impl Plan {
     /// All conflicts.
     pub fn conflicts(&self) -> &[Conflict] {
         &self.operations.conflicts
+    }
+
+    /// Whether everything that this plan takes from its place was taken by `shown` too, for the same reasons.
+    ///
+    /// So a person's approval of `shown` covers this plan: it may do less, never more. What is only added
+    /// needs no approval.
+    pub fn is_within(&self, shown: &Self) -> bool {
+        let shown_displacing: BTreeSet<Vec<u8>> = shown.displacing().map(codec::encode).collect();
+        let same_kind = |halt: &Halt| shown.halts.iter().any(|other| other.is_like(halt));
+        self.conduit == shown.conduit
+            && self.definition == shown.definition
+            && self.halts.iter().all(same_kind)
+            && self.totals.replaced <= shown.totals.replaced
+            && self.displacing().all(|item| shown_displacing.contains(&codec::encode(item)))
+    }
+
+    fn displacing(&self) -> impl Iterator<Item = &Item> {
+        let both = [&self.operations.source_to_target, &self.operations.target_to_source];
+        both.into_iter().flat_map(|ops| ops.copies.iter().filter(|item| item.displaces()).chain(&ops.deletes))
+    }
+}
+
+impl Item {
+    /// Whether bytes leave their place by it: something is replaced, or a directory goes to the trash.
+    pub const fn displaces(&self) -> bool {
+        match (&self.expect, &self.action) {
+            (PreImage::Absent, _) | (_, Action::SetMetadata { .. }) => false,
+            (PreImage::Directory | PreImage::File { .. } | PreImage::Symlink { .. }, _) => true,
+        }
     }
 }

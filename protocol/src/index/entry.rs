@@ -88,15 +88,19 @@ impl EntryKind {
 }
 
 /// Why an existing path is not known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, thiserror::Error)]
 pub enum UnknownCause {
     /// Permission denied or an I/O error while reading it; for a directory, everything below is unknown too.
+    #[error("it cannot be read")]
     Unreadable,
     /// It kept changing while it was being hashed.
+    #[error("it kept changing while it was read")]
     Changing,
     /// A name, path or link text beyond the limits.
+    #[error("its name, path or link text is too long")]
     TooLong,
     /// Another file system is mounted here.
+    #[error("another file system is mounted there")]
     OtherFileSystem,
 }
 

@@ -2,12 +2,14 @@
 //!
 //! [`open`] is the only maker of [`LibrarySynced`], and the resolver takes that by value: skipping the gate
 //! does not compile. The order of the reasons is the order of `docs/ARCHITECTURE.md`, "The gate"; the first
-//! one is what people are shown.
+//! one is what people are shown. What is not known closes the gate: an end without an owner, an owner
+//! without a head, a location that the head does not name.
 
 use serde::{Deserialize, Serialize};
 
 use super::HeadRef;
 use crate::id::{ConduitId, DeviceId, Epoch, LocationId, Sequence};
+use crate::limits::{CLOCK_OFFSET_MS_MAX, CONFIG_EVIDENCE_AGE_MS_MAX};
 
 /// Proof that the replica was caught up with both ends of one conduit, and with which heads.
 ///
@@ -28,6 +30,132 @@ impl LibrarySynced {
     pub fn heads(&self) -> &[HeadRef] {
         &self.heads
     }
+
+    /// The heads, for the plan that is made from them.
+    pub(crate) fn into_heads(self) -> Vec<HeadRef> {
+        self.heads
+    }
+}
+
+/// Grants the token if the replica is caught up with both ends, or says everything that is missing.
+///
+/// Reasons come in the order of [`GateReason`]; for one reason, in the order of the view's devices.
+pub fn open(view: &GateView) -> Result<LibrarySynced, GateClosed> {
+    let mut reasons = Vec::new();
+    for (device, location) in &view.ends {
+        let Some(owner) = view.owners.iter().find(|owner| owner.device == *device) else {
+            reasons.push(GateReason::Unheard { device: *device });
+            continue;
+        };
+        if !owner.locations.iter().any(|status| status.location == *location) {
+            reasons.push(GateReason::RootMissing { device: *device, location: *location });
+        }
+    }
+    for owner in &view.owners {
+        check_standing(view, owner, &mut reasons);
+        check_replica(owner, &mut reasons);
+        check_locations(owner, &mut reasons);
+        check_clock(view, owner, &mut reasons);
+    }
+    if view.membership < view.owners_membership {
+        reasons.push(GateReason::Membership);
+    }
+    for other in view.others.iter().filter(|other| other.authorized && other.online) {
+        let age_ms = other.config_evidence_age_ms.unwrap_or(u64::MAX);
+        if age_ms > CONFIG_EVIDENCE_AGE_MS_MAX || !other.config_applied {
+            reasons.push(GateReason::ConfigStale { device: other.device });
+        }
+    }
+    if let Some(device) = view.newer_generation_at {
+        reasons.push(GateReason::NewerGeneration { device });
+    }
+    if reasons.is_empty() {
+        let mut heads: Vec<HeadRef> = view.owners.iter().filter_map(|owner| owner.head).collect();
+        heads.sort();
+        return Ok(LibrarySynced { conduit: view.conduit, heads });
+    }
+    reasons.sort_by_key(GateReason::rank);
+    reasons.dedup();
+    Err(GateClosed { reasons })
+}
+
+/// Whether the owner is who may be heard, and was heard, itself and just now.
+fn check_standing(view: &GateView, owner: &OwnerView, reasons: &mut Vec<GateReason>) {
+    let device = owner.device;
+    if !owner.authorized {
+        reasons.push(GateReason::Unauthorized { device });
+    }
+    if owner.quarantined {
+        reasons.push(GateReason::Quarantined { device });
+    }
+    if device == view.resolver {
+        return;
+    }
+    if !owner.online {
+        reasons.push(GateReason::Offline { device });
+    }
+    match owner.evidence_age_ms {
+        None => reasons.push(GateReason::Unheard { device }),
+        Some(age_ms) if age_ms > view.evidence_age_ms_max => reasons.push(GateReason::StaleEvidence { device, age_ms }),
+        Some(_) => {}
+    }
+    if owner.relayed {
+        reasons.push(GateReason::Relayed { device });
+    }
+}
+
+/// Whether the replica holds exactly what the owner signed.
+fn check_replica(owner: &OwnerView, reasons: &mut Vec<GateReason>) {
+    let device = owner.device;
+    if !owner.bootstrapped {
+        reasons.push(GateReason::Bootstrapping { device });
+    }
+    let Some(head) = owner.head.filter(|head| head.device == device) else {
+        reasons.push(GateReason::Unheard { device });
+        return;
+    };
+    if let Some(gossiped) = owner.gossiped.filter(|gossiped| *gossiped > head.sequence) {
+        reasons.push(GateReason::Regressed { device, claimed: head.sequence, gossiped });
+    }
+    let applied = owner.applied.filter(|applied| applied.device == device);
+    let Some(applied) = applied else {
+        reasons.push(GateReason::Behind { device, have: Sequence::ZERO, head: head.sequence });
+        return;
+    };
+    if applied.epoch != head.epoch {
+        reasons.push(GateReason::Epoch { device, head: head.epoch });
+    } else if applied.sequence < head.sequence {
+        reasons.push(GateReason::Behind { device, have: applied.sequence, head: head.sequence });
+    } else if applied.sequence > head.sequence {
+        // Rows that the owner signed once and now denies: the replica itself has seen more than it claims.
+        let (claimed, gossiped) = (head.sequence, applied.sequence);
+        reasons.push(GateReason::Regressed { device, claimed, gossiped });
+    } else if applied.set_hash != head.set_hash {
+        reasons.push(GateReason::Mismatch { device });
+    }
+}
+
+/// Whether the owner's index is what is on its disk.
+fn check_locations(owner: &OwnerView, reasons: &mut Vec<GateReason>) {
+    let device = owner.device;
+    for LocationView { location, root_ok, scan_complete, dirty } in &owner.locations {
+        if !root_ok {
+            reasons.push(GateReason::RootMissing { device, location: *location });
+        }
+        if !scan_complete {
+            reasons.push(GateReason::Unscanned { device, location: *location });
+        }
+        if *dirty > 0 {
+            reasons.push(GateReason::Dirty { device, location: *location, dirty: *dirty });
+        }
+    }
+}
+
+fn check_clock(view: &GateView, owner: &OwnerView, reasons: &mut Vec<GateReason>) {
+    let (device, offset_ms) = (owner.device, owner.clock_offset_ms);
+    if device != view.resolver && offset_ms.unsigned_abs() > CLOCK_OFFSET_MS_MAX {
+        reasons.push(GateReason::Clock { device, offset_ms });
+    }
 }
 
 /// What the deciding device knows when the gate is asked. Times are in milliseconds.
@@ -37,9 +165,11 @@ pub struct GateView {
     pub conduit: ConduitId,
     /// Who resolves.
     pub resolver: DeviceId,
+    /// Device and location of the source and of the target.
+    pub ends: [(DeviceId, LocationId); 2],
     /// The owners of both ends: one or two devices, sorted.
     pub owners: Vec<OwnerView>,
-    /// Online, authorised devices that own neither end.
+    /// Devices that own neither end. Only those that are members and online can close the gate.
     pub others: Vec<OtherView>,
     /// The resolver's membership epoch.
     pub membership: u64,
@@ -52,6 +182,7 @@ pub struct GateView {
 }
 
 /// What is known of one owner.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each of which closes the gate by itself")]
 #[derive(Debug, Clone)]
 pub struct OwnerView {
     /// Who.
@@ -62,7 +193,7 @@ pub struct OwnerView {
     pub authorized: bool,
     /// Caught in a fork.
     pub quarantined: bool,
-    /// Connected now. True for the resolver itself.
+    /// Connected now. Not looked at for the resolver itself.
     pub online: bool,
     /// Age of the head that this owner signed over the resolver's own nonce; `None` if there is none.
     /// Not looked at for the resolver itself.
@@ -77,7 +208,7 @@ pub struct OwnerView {
     pub gossiped: Option<Sequence>,
     /// The replica of this owner's rows has been whole at least once in this epoch.
     pub bootstrapped: bool,
-    /// Wall clock of the owner less the resolver's.
+    /// Wall clock of the owner less the resolver's, in milliseconds. Not looked at for the resolver itself.
     pub clock_offset_ms: i64,
 }
 
@@ -99,6 +230,10 @@ pub struct LocationView {
 pub struct OtherView {
     /// Who.
     pub device: DeviceId,
+    /// A member of the library.
+    pub authorized: bool,
+    /// Connected now.
+    pub online: bool,
     /// Age of its last confirmed head; `None` if it has not been heard since it came online.
     pub config_evidence_age_ms: Option<u64>,
     /// Its rows, up to that head, are in the replica.
@@ -244,3 +379,32 @@ pub enum GateReason {
         device: DeviceId,
     },
 }
+
+impl GateReason {
+    /// Place of the reason in the order of declaration.
+    const fn rank(&self) -> u8 {
+        match self {
+            Self::Unauthorized { .. } => 0,
+            Self::Quarantined { .. } => 1,
+            Self::Offline { .. } => 2,
+            Self::Unheard { .. } => 3,
+            Self::StaleEvidence { .. } => 4,
+            Self::Relayed { .. } => 5,
+            Self::Epoch { .. } => 6,
+            Self::Regressed { .. } => 7,
+            Self::Behind { .. } => 8,
+            Self::Mismatch { .. } => 9,
+            Self::Bootstrapping { .. } => 10,
+            Self::RootMissing { .. } => 11,
+            Self::Unscanned { .. } => 12,
+            Self::Dirty { .. } => 13,
+            Self::Clock { .. } => 14,
+            Self::Membership => 15,
+            Self::ConfigStale { .. } => 16,
+            Self::NewerGeneration { .. } => 17,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

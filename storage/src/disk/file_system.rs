@@ -8,6 +8,7 @@ use std::future::Future;
 use std::io;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use tidegate_protocol::index::StatMark;
 use tidegate_protocol::path::{DirPath, EntryPath, INTERNAL, Name};
 
@@ -47,6 +48,21 @@ impl TreePath {
             return None;
         }
         Some(Self(self.0.iter().rposition(|b| *b == b'/').map_or_else(Vec::new, |end| self.0[..end].to_vec())))
+    }
+
+    /// The last name; empty for the root.
+    pub fn name(&self) -> &[u8] {
+        self.0.rsplit(|b| *b == b'/').next().unwrap_or_default()
+    }
+
+    /// Whether it lies in the node's own directory, or is that directory.
+    pub fn is_internal(&self) -> bool {
+        self.0.starts_with(INTERNAL) && matches!(self.0.get(INTERNAL.len()), None | Some(b'/'))
+    }
+
+    /// Whether it is the node's own directory itself.
+    pub fn is_internal_top(&self) -> bool {
+        self.0 == INTERNAL
     }
 
     /// The bytes with `/` between names; empty for the root.
@@ -112,7 +128,7 @@ pub enum RenameMode {
 }
 
 /// Identifies a root beyond its path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootIdentity {
     /// Id of the file system, stable over mounts where the system offers one.
     pub file_system: u64,
@@ -145,7 +161,8 @@ pub trait RootDir: Clone + Send + Sync + 'static {
     /// An open file.
     type File: File;
 
-    /// Identity of the root as held.
+    /// Identity of the directory to which the root's path leads now: another than the held one once the root
+    /// was moved, unmounted or replaced; `NotFound` once nothing is there.
     fn identity(&self) -> impl Future<Output = io::Result<RootIdentity>> + Send;
     /// Room on its file system.
     fn space(&self) -> impl Future<Output = io::Result<Space>> + Send;
@@ -168,6 +185,12 @@ pub trait RootDir: Clone + Send + Sync + 'static {
     fn make_symlink(&self, path: &TreePath, target: &[u8]) -> impl Future<Output = io::Result<()>> + Send;
     /// Renames beneath the same root, atomically. `Unsupported` where the file system has no such rename.
     fn rename(&self, from: &TreePath, to: &TreePath, mode: RenameMode) -> impl Future<Output = io::Result<()>> + Send;
+    /// Gives the staged file `to` the read and write permissions of `from`, which it is about to replace, and
+    /// leaves its executable bit: a private file stays private. Nothing where permissions are not modelled.
+    fn keep_permissions(&self, from: &TreePath, to: &TreePath) -> impl Future<Output = io::Result<()>> + Send {
+        let _ = (from, to);
+        std::future::ready(Ok(()))
+    }
     /// Removes a file or link for good. Only for what this node staged or a person purged.
     fn remove_file(&self, path: &TreePath) -> impl Future<Output = io::Result<()>> + Send;
     /// Removes an empty directory.
@@ -196,7 +219,8 @@ pub trait File: Send + Sync + 'static {
     ) -> impl Future<Output = io::Result<u64>> + Send;
     /// Cuts or extends.
     fn set_len(&self, length: u64) -> impl Future<Output = io::Result<()>> + Send;
-    /// Sets modification time and permission: 0666 or 0777 less the umask, never a special bit.
+    /// Sets modification time and executable bit, never a special bit. A file from [`RootDir::create`] or
+    /// [`RootDir::open_staged`] gets 0666 or 0777 less the umask; any other keeps who may read and write it.
     fn set_metadata(&self, mtime_ns: i64, executable: bool) -> impl Future<Output = io::Result<()>> + Send;
     /// Makes content and metadata durable.
     fn sync(&self) -> impl Future<Output = io::Result<()>> + Send;

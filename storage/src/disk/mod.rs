@@ -1,12 +1,40 @@
 //! Everything that touches the files of a location.
 //!
-//! [`FileSystem`] is the seam: the operating system's implementation is in `os`, the simulator has another,
+//! [`FileSystem`] is the seam: the operating system's implementation is in [`os`], the simulator has another,
 //! and one contract suite runs against both. Above it stand the scan, staging, the replace sequence and the
 //! trash, which know no system call. Every operation happens beneath a held root, never follows a symbolic
 //! link, and names nothing by an absolute path.
 
+mod apply;
+mod chunks;
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
 mod file_system;
+mod ignore;
+mod inspect;
+mod known;
+mod lanes;
+mod marker;
+pub mod os;
+mod reading;
+mod recover;
+mod refused;
+mod scan;
+mod stage;
+mod trash;
 
+pub use apply::Applied;
+pub use chunks::{Outline, OutlineBuilder, WrongOutline, chunk_count};
 pub use file_system::{
     DirEntry, File, FileKind, FileSystem, Metadata, RenameMode, RootDir, RootIdentity, Space, TreePath,
 };
+pub use ignore::{IgnoreError, RULE_FILE, load_rules};
+pub use inspect::Expect;
+pub use known::{Known, KnownEntry, KnownLost, KnownMap};
+pub use lanes::{InPlace, Lanes, ThreadLanes, block_on};
+pub use marker::{MarkError, Marker, RootBinding, check_root, mark_root, read_marker};
+pub use recover::{Planned, Recovered};
+pub use refused::Refused;
+pub use scan::{Found, SCAN_BATCH_MAX, ScanError, ScanProgress, ScanReport, ScanSpec, Scope, Sink, SinkClosed, scan};
+pub use stage::{Download, NewContent, Ready, Staged, Workshop};
+pub use trash::{Trash, purge, restore, trash_of};

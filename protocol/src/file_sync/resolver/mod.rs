@@ -1,9 +1,27 @@
 //! The resolver: from the index of both ends to what is to be done. No disk, no clock, no randomness.
+//!
+//! The same index gives the same plan, byte for byte; a plan lists copies in walk order (a directory before
+//! what is in it) and deletes in reverse (what is in a directory before it). What is not known is never
+//! taken for absent. Only mirror mode is decided here so far; the others are refused by [`ResolveError`].
+
+mod mirror;
+mod moves;
+mod touched;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Baseline, Conduit, Conflict, Guards, Item, Plan};
-use crate::index::{Entry, EntryState};
+use self::mirror::Mirror;
+use self::walk::Span;
+use super::{Baseline, Conduit, Conflict, Guards, Item, Plan, Skip, SyncMode, safety};
+use crate::hash::ContentHash;
+use crate::id::{ConduitId, Sequence};
+use crate::index::EntryState;
 use crate::library_sync::LibrarySynced;
 use crate::path::EntryPath;
 
@@ -17,6 +35,8 @@ pub enum Side {
 }
 
 /// What the replica holds of one end, relative to the conduit's root.
+///
+/// Every row that is present has present directories above it, as a scan writes them.
 pub trait SideView {
     /// Every row below the root, tombstones included, in path order, starting at `from` if given.
     fn entries<'a>(&'a self, from: Option<&EntryPath>) -> Box<dyn Iterator<Item = (EntryPath, EntryState)> + 'a>;
@@ -24,11 +44,20 @@ pub trait SideView {
     /// The row of one path.
     fn entry(&self, path: &EntryPath) -> Option<EntryState>;
 
+    /// Where in the owner's log the newest change of this path stands.
+    fn sequence(&self, path: &EntryPath) -> Option<Sequence>;
+
     /// Whether the location's rules hide `path` (or a directory above it).
     fn is_hidden(&self, path: &EntryPath) -> bool;
 
-    /// Some path below the root, not hidden, that holds this content.
-    fn find_content(&self, entry: &Entry) -> Option<EntryPath>;
+    /// Identifies the location's rules.
+    fn rules_hash(&self) -> ContentHash;
+
+    /// Files and symbolic links below the root: a number that the store keeps, not a count on demand.
+    fn file_count(&self) -> u64;
+
+    /// Entries of any kind directly in the root: likewise kept by the store.
+    fn top_entries(&self) -> u64;
 }
 
 /// Everything a resolve looks at besides the token.
@@ -43,6 +72,13 @@ pub struct ConduitView<'a> {
     pub baseline: Option<&'a Baseline>,
     /// The guards.
     pub guards: Guards,
+}
+
+impl ConduitView<'_> {
+    /// Whether the rules of either end put `path` outside the conduit.
+    fn is_outside(&self, path: &EntryPath) -> bool {
+        self.source.is_hidden(path) || self.target.is_hidden(path)
+    }
 }
 
 /// What is to be done, by direction.
@@ -79,13 +115,87 @@ impl DirectionalOps {
     }
 }
 
+/// Why nothing was resolved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// The token was granted for another conduit.
+    #[error("the gate was opened for {opened:?}, not for {asked:?}")]
+    OtherConduit {
+        /// For which it was granted.
+        opened: ConduitId,
+        /// Which was to be resolved.
+        asked: ConduitId,
+    },
+    /// No law for this mode yet.
+    #[error("{0:?} mode is not supported by this version")]
+    ModeNotSupported(SyncMode),
+}
+
+/// What a resolve found, before guards and sums.
+#[derive(Default)]
+struct Findings {
+    ops: DirectionalOps,
+    conflicts: Vec<Conflict>,
+    skips: Vec<Skip>,
+    /// The content of every file or link that goes to the trash with a directory that is replaced whole;
+    /// `None` for what has no content to look up again.
+    displaced: Vec<Option<ContentHash>>,
+    drift_healed: u64,
+}
+
 /// The one function from index to plan.
 pub struct SyncResolver;
 
 impl SyncResolver {
     /// Resolves one conduit. The token proves that the view is not stale; its heads go into the plan's id.
-    pub fn resolve(synced: LibrarySynced, view: &ConduitView<'_>) -> Plan {
-        let _ = (synced, view);
-        unreachable!("replaced below")
+    pub fn resolve(synced: LibrarySynced, view: &ConduitView<'_>) -> Result<Plan, ResolveError> {
+        check(&synced, view)?;
+        let findings = Mirror::decide(view, &synced, [Span::All]);
+        Ok(conclude(synced, view, findings))
     }
+
+    /// Resolves one conduit at the cost of what changed. Gives the plan that [`SyncResolver::resolve`] gives.
+    ///
+    /// `touched` holds at least every path of which either end's row changed since the heads of
+    /// `view.baseline`; `previous` is the plan that was resolved at those heads and found empty. If there is
+    /// no such plan to go on from, or rules changed since, everything is visited.
+    pub fn resolve_touched(
+        synced: LibrarySynced,
+        view: &ConduitView<'_>,
+        touched: &BTreeSet<EntryPath>,
+        previous: &Plan,
+    ) -> Result<Plan, ResolveError> {
+        check(&synced, view)?;
+        if !touched::can_follow(view, previous) {
+            return Self::resolve(synced, view);
+        }
+        let spans = touched::spans(view, touched, previous);
+        let mut findings = Mirror::decide(view, &synced, spans.iter().cloned().map(Span::Subtree));
+        touched::carry_over(&mut findings, &spans, previous);
+        Ok(conclude(synced, view, findings))
+    }
+}
+
+fn check(synced: &LibrarySynced, view: &ConduitView<'_>) -> Result<(), ResolveError> {
+    if synced.conduit() != view.conduit.id {
+        return Err(ResolveError::OtherConduit { opened: synced.conduit(), asked: view.conduit.id });
+    }
+    match view.conduit.mode {
+        SyncMode::Mirror => Ok(()),
+        mode @ (SyncMode::Bidirectional | SyncMode::Selective) => Err(ResolveError::ModeNotSupported(mode)),
+    }
+}
+
+fn conclude(synced: LibrarySynced, view: &ConduitView<'_>, mut findings: Findings) -> Plan {
+    moves::pair(&mut findings.ops);
+    let toll = safety::Toll::of(&findings.ops, &findings.displaced);
+    let halts = safety::halts(view, &toll);
+    let totals = toll.totals(&findings.ops, findings.drift_healed);
+    let operations = SyncOperations {
+        source_to_target: findings.ops,
+        target_to_source: DirectionalOps::default(),
+        conflicts: findings.conflicts,
+    };
+    let definition = view.conduit.definition();
+    Plan::new(view.conduit.id, definition, synced.into_heads(), operations, halts, findings.skips, totals)
 }

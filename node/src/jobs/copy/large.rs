@@ -1,0 +1,237 @@
+//! Staging one large file: by chunks, each proven by its own hash, from wherever it is cheapest.
+//!
+//! Chunks that an interrupted run left are kept; chunks that the target's old file holds at the same place
+//! are taken from there; the rest comes from the source in ranges, over several streams at once.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+
+use tidegate_protocol::file_sync::{PreImage, SkipReason};
+use tidegate_protocol::id::DeviceId;
+use tidegate_protocol::index::FileFacts;
+use tidegate_protocol::limits::{CHUNK_BYTES, OUTLINE_CHUNKS_MAX};
+use tidegate_protocol::path::EntryPath;
+use tidegate_protocol::wire::Want;
+use tidegate_storage::disk::{Download, Outline, Refused, RootDir, TreePath, chunk_count};
+
+use super::small::{broke_off, skip_of, wanted};
+use super::stage::{Prepared, Results, already, copy_here, copy_local};
+use super::{Leg, lock};
+use crate::core::io::{CopySource, JobStop, Work};
+use crate::env::{Env, RootOf};
+use crate::jobs::fetch::{Arrived, FetchError, Fetching, outline};
+use crate::jobs::serve::read_exact;
+use crate::jobs::wait::all;
+
+/// Chunks of one fetch: enough to keep a stream busy, few enough that streams end together.
+const RANGE_CHUNKS_MAX: usize = 16;
+
+/// Times that the missing chunks are asked for; the second time is for bytes that arrived wrong.
+const ATTEMPTS: u32 = 2;
+
+type Part<E> = Download<<RootOf<E> as RootDir>::File>;
+
+/// Stages the content of one large file.
+pub(super) async fn stage<E: Env>(leg: &Leg<E>, position: usize, streams: usize, results: &Results) {
+    let work = &leg.items[position];
+    let Some((file, from)) = wanted(work) else { return };
+    lock(&leg.moved.current).insert(work.index, work.path.clone());
+    if let Some(mark) = already(leg, &work.path, file).await {
+        results.put(position, Prepared::Already(mark));
+    } else if let Some(staged) = copy_local(leg, work, file).await {
+        results.put_staged(position, staged, true);
+    } else if let Some(staged) = copy_here(leg, work, file, from).await {
+        results.put_staged(position, staged, true);
+    } else if let CopySource::Device(device) = leg.source {
+        if let Some(prepared) = download(leg, position, file, from, device, streams, results).await {
+            results.put(position, prepared);
+        }
+    }
+    lock(&leg.moved.current).remove(&work.index);
+}
+
+/// `None` if the leg stopped before the end, or the reason was put already.
+async fn download<E: Env>(
+    leg: &Leg<E>,
+    position: usize,
+    file: &FileFacts,
+    from: &EntryPath,
+    device: DeviceId,
+    streams: usize,
+    results: &Results,
+) -> Option<Prepared> {
+    let work = &leg.items[position];
+    if chunk_count(file.size) > OUTLINE_CHUNKS_MAX as u64 {
+        let reason = "files of more than 16 GiB cannot be carried by this version";
+        return Some(Prepared::Skipped(SkipReason::Io(reason.to_owned())));
+    }
+    let chunks = match outline(&leg.context.env, device, leg.job, from.clone(), file.content).await {
+        Ok(chunks) => chunks,
+        Err(error) => {
+            broke_off(leg, &error, &[position], results);
+            return None;
+        }
+    };
+    let Ok(outline) = Outline::new(file.content, file.size, chunks) else {
+        return Some(Prepared::Skipped(SkipReason::WrongContent));
+    };
+    let part = match leg.workshop.stage_chunks(work.index, file, outline).await {
+        Ok(part) => part,
+        Err(refused) => return Some(Prepared::Skipped(refused.into())),
+    };
+    if let Err(stop) = reuse_old(leg, work, &part).await {
+        leg.stop(stop);
+        return None;
+    }
+    for _ in 0..ATTEMPTS {
+        let missing = part.missing();
+        if missing.is_empty() || leg.stopping().is_some() {
+            break;
+        }
+        if !leg.has_room(missing.len() as u64 * CHUNK_BYTES).await {
+            leg.stop(JobStop::NoSpace);
+            break;
+        }
+        let ranges = Mutex::new(ranges(&missing));
+        let source = Source { leg, device, from, file, position, results };
+        let failures = all((0..streams).map(|_| fetch_ranges(&source, &part, &ranges)).collect()).await;
+        if let Some(reason) = failures.into_iter().flatten().next() {
+            return Some(Prepared::Skipped(reason));
+        }
+    }
+    if leg.stopping().is_some() {
+        return None;
+    }
+    Some(match part.finish().await {
+        Ok(staged) => Prepared::Staged { staged, local: false },
+        Err(refused) => Prepared::Skipped(refused.into()),
+    })
+}
+
+/// Takes over the chunks that the file to be replaced has at the same places. What the old file is does not
+/// matter: every chunk is proven by its hash.
+async fn reuse_old<E: Env>(leg: &Leg<E>, work: &Work, part: &Part<E>) -> Result<(), JobStop> {
+    let PreImage::File { size, .. } = work.item.expect else { return Ok(()) };
+    let missing = part.missing();
+    let Ok(old) = leg.root.open(&TreePath::from(&work.path)).await else { return Ok(()) };
+    let mut buffer = vec![0; CHUNK_BYTES as usize];
+    for index in missing {
+        if leg.stopping().is_some() {
+            return Ok(());
+        }
+        let Some((offset, length)) = part.outline().range(index) else { continue };
+        if offset + length as u64 > size {
+            return Ok(());
+        }
+        match read_exact(&old, &mut buffer[..length], offset).await {
+            Ok(true) => {}
+            Ok(false) | Err(_) => return Ok(()),
+        }
+        match part.write_chunk(index, &buffer[..length]).await {
+            Ok(()) => {
+                leg.moved.bytes.fetch_add(length as u64, Ordering::Relaxed);
+                leg.moved.reused.fetch_add(length as u64, Ordering::Relaxed);
+            }
+            Err(Refused::NoSpace) => return Err(JobStop::NoSpace),
+            Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Runs of consecutive chunks: the first, and how many.
+fn ranges(missing: &[u64]) -> VecDeque<(u64, usize)> {
+    let mut ranges: VecDeque<(u64, usize)> = VecDeque::new();
+    for index in missing {
+        match ranges.back_mut() {
+            Some((first, count)) if *first + *count as u64 == *index && *count < RANGE_CHUNKS_MAX => *count += 1,
+            _ => ranges.push_back((*index, 1)),
+        }
+    }
+    ranges
+}
+
+/// Where a file's chunks are asked for.
+struct Source<'a, E: Env> {
+    leg: &'a Leg<E>,
+    device: DeviceId,
+    from: &'a EntryPath,
+    file: &'a FileFacts,
+    position: usize,
+    results: &'a Results,
+}
+
+/// One stream: fetches range after range until none is left. Answers why the source will not send the rest.
+async fn fetch_ranges<E: Env>(
+    source: &Source<'_, E>,
+    part: &Part<E>,
+    ranges: &Mutex<VecDeque<(u64, usize)>>,
+) -> Option<SkipReason> {
+    loop {
+        if source.leg.stopping().is_some() {
+            return None;
+        }
+        let (first, count) = lock(ranges).pop_front()?;
+        match fetch_range(source, part, first, count).await {
+            Ok(None) => {}
+            Ok(Some(reason)) => {
+                lock(ranges).clear();
+                return Some(reason);
+            }
+            Err(error) => {
+                broke_off(source.leg, &error, &[source.position], source.results);
+                lock(ranges).clear();
+                // A refusal was put; a lost source has stopped the leg.
+                return None;
+            }
+        }
+    }
+}
+
+/// Fetches one range and writes its chunks as they are whole. A chunk that arrives wrong stays missing.
+async fn fetch_range<E: Env>(
+    source: &Source<'_, E>,
+    part: &Part<E>,
+    first: u64,
+    count: usize,
+) -> Result<Option<SkipReason>, FetchError> {
+    let Source { leg, device, from, file, .. } = source;
+    let offset = first * CHUNK_BYTES;
+    let length = (count as u64 * CHUNK_BYTES).min(file.size - offset);
+    let wants = vec![Want { path: (*from).clone(), content: file.content, offset, length }];
+    let mut fetching = Fetching::begin(&leg.context.env, &leg.pace, *device, leg.job, wants).await?;
+    let (mut index, mut chunk) = (first, Vec::with_capacity(CHUNK_BYTES as usize));
+    while let Some((_, arrived)) = fetching.next().await? {
+        let bytes = match arrived {
+            Arrived::Failed(failure) => return Ok(Some(skip_of(failure))),
+            Arrived::Bytes(bytes) => bytes,
+        };
+        let mut rest = bytes.as_slice();
+        while let Some((_, wanted)) = part.outline().range(index).filter(|_| !rest.is_empty()) {
+            let (now, later) = rest.split_at(rest.len().min(wanted - chunk.len()));
+            chunk.extend_from_slice(now);
+            rest = later;
+            if chunk.len() < wanted {
+                break;
+            }
+            match part.write_chunk(index, &chunk).await {
+                Ok(()) => {
+                    leg.moved.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+                }
+                Err(Refused::WrongContent) => tracing::warn!(index, "a chunk arrived wrong; it is asked for again"),
+                Err(Refused::NoSpace) => {
+                    leg.stop(JobStop::NoSpace);
+                    return Ok(None);
+                }
+                Err(refused) => return Ok(Some(refused.into())),
+            }
+            chunk.clear();
+            index += 1;
+        }
+        if leg.stopping().is_some() {
+            return Ok(None);
+        }
+    }
+    Ok(None)
+}

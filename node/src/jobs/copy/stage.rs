@@ -1,0 +1,192 @@
+//! Staging one batch by several tasks at once: each takes the next piece of work until none is left.
+//!
+//! Content comes from where it is cheapest: it stands at its path already, this device holds it elsewhere, or
+//! the source sends it. A copy of what the device holds is hashed, and falls back to the source.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+use async_channel::{Receiver, Sender};
+use tidegate_protocol::file_sync::{Action, SkipReason};
+use tidegate_protocol::index::{FileFacts, StatMark};
+use tidegate_protocol::limits::SMALL_FILE_BYTES_MAX;
+use tidegate_protocol::path::EntryPath;
+use tidegate_storage::disk::{FileKind, Refused, RootDir, Staged, TreePath};
+
+use super::{Leg, large, lock, small};
+use crate::core::io::{CopySource, JobStop, Work};
+use crate::env::Env;
+
+/// Wants of one fetch: some hundred keep a stream busy, and several streams share a batch.
+const UNIT_ITEMS_MAX: usize = 128;
+
+/// Bytes of one fetch of small files.
+const UNIT_BYTES_MAX: u64 = 4 << 20;
+
+/// What staging came to, for one item.
+#[derive(Debug)]
+pub(super) enum Prepared {
+    /// The item brings no content.
+    NotNeeded,
+    /// It stands at its path already, under this stat.
+    Already(StatMark),
+    /// Staged.
+    Staged {
+        /// What.
+        staged: Staged,
+        /// It was copied from what this device holds.
+        local: bool,
+    },
+    /// There is no content, and why.
+    Skipped(SkipReason),
+    /// The leg stopped before.
+    NotReached,
+}
+
+/// A piece of work for one task; positions in the leg.
+enum Unit {
+    Small(Vec<usize>),
+    Large(usize),
+    Link(usize),
+}
+
+/// A batch that is being staged beside the caller.
+pub(super) struct Staging {
+    range: Range<usize>,
+    results: Receiver<(usize, Prepared)>,
+    prepared: Vec<Prepared>,
+}
+
+impl Staging {
+    /// Starts the tasks.
+    pub(super) fn begin<E: Env>(leg: &Arc<Leg<E>>, range: Range<usize>) -> Self {
+        let mut prepared = Vec::with_capacity(range.len());
+        let mut units = VecDeque::new();
+        let (mut small, mut bytes) = (Vec::new(), 0);
+        for position in range.clone() {
+            prepared.push(Prepared::NotReached);
+            match &leg.items[position].item.action {
+                Action::InstallFile { file, .. } if is_large(file) => units.push_back(Unit::Large(position)),
+                Action::InstallFile { file, .. } => {
+                    if small.len() == UNIT_ITEMS_MAX || bytes + file.size > UNIT_BYTES_MAX {
+                        units.push_back(Unit::Small(std::mem::take(&mut small)));
+                        bytes = 0;
+                    }
+                    small.push(position);
+                    bytes += file.size;
+                }
+                Action::InstallSymlink { .. } => units.push_back(Unit::Link(position)),
+                Action::MakeDirectory { .. }
+                | Action::RenameFile { .. }
+                | Action::SetMetadata { .. }
+                | Action::Remove { .. }
+                | Action::RemoveDirectory { .. } => prepared[position - range.start] = Prepared::NotNeeded,
+            }
+        }
+        units.push_back(Unit::Small(small));
+        // One place for each item, so that a task never waits for a reader.
+        let (sender, results) = async_channel::bounded(range.len().max(1));
+        let tasks = units.len().min(leg.streams);
+        // A lone large file has all streams for itself.
+        let streams = if units.len() <= 2 { leg.streams } else { 1 };
+        let units = Arc::new(Mutex::new(units));
+        for _ in 0..tasks {
+            let task = work_off(Arc::clone(leg), Arc::clone(&units), Results(sender.clone()), streams);
+            leg.context.spawn(task);
+        }
+        Self { range, results, prepared }
+    }
+
+    /// Positions of the batch in the leg.
+    pub(super) fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+
+    /// Waits until all tasks are over. May be given up and called again.
+    pub(super) async fn wait(&mut self) {
+        while let Ok((position, prepared)) = self.results.recv().await {
+            self.prepared[position - self.range.start] = prepared;
+        }
+    }
+
+    /// What it came to, by item.
+    pub(super) fn into_prepared(self) -> Vec<Prepared> {
+        self.prepared
+    }
+}
+
+/// Where tasks put what they prepared.
+pub(super) struct Results(Sender<(usize, Prepared)>);
+
+impl Results {
+    pub(super) fn put(&self, position: usize, prepared: Prepared) {
+        // There is room for every item; nobody reads only when the leg is over.
+        let _ = self.0.try_send((position, prepared));
+    }
+
+    pub(super) fn put_staged(&self, position: usize, staged: Result<Staged, Refused>, local: bool) {
+        self.put(
+            position,
+            match staged {
+                Ok(staged) => Prepared::Staged { staged, local },
+                Err(refused) => Prepared::Skipped(refused.into()),
+            },
+        );
+    }
+}
+
+async fn work_off<E: Env>(leg: Arc<Leg<E>>, units: Arc<Mutex<VecDeque<Unit>>>, results: Results, streams: usize) {
+    while leg.stopping().is_none() {
+        let Some(unit) = lock(&units).pop_front() else { return };
+        match unit {
+            Unit::Small(positions) => small::stage(&leg, positions, &results).await,
+            Unit::Large(position) => large::stage(&leg, position, streams, &results).await,
+            Unit::Link(position) => {
+                let work = &leg.items[position];
+                if let Action::InstallSymlink { target, .. } = &work.item.action {
+                    results.put_staged(position, leg.workshop.stage_symlink(work.index, target).await, false);
+                }
+            }
+        }
+    }
+}
+
+/// Whether a content travels in ranges, with an outline.
+pub(super) const fn is_large(file: &FileFacts) -> bool {
+    file.size > SMALL_FILE_BYTES_MAX
+}
+
+/// Whether an item's result stands at its path already; looks into the file only if the stat says it may.
+pub(super) async fn already<E: Env>(leg: &Leg<E>, path: &EntryPath, file: &FileFacts) -> Option<StatMark> {
+    let found = leg.root.metadata(&TreePath::from(path)).await.ok()??;
+    let likely = found.kind == FileKind::File && found.mark.size == file.size && found.mark.mtime_ns == file.mtime_ns;
+    if likely { leg.workshop.already(path, file).await.ok()? } else { None }
+}
+
+/// Copies content that this device holds, if it does and still does.
+pub(super) async fn copy_local<E: Env>(leg: &Leg<E>, work: &Work, file: &FileFacts) -> Option<Result<Staged, Refused>> {
+    let local = work.local.as_ref()?;
+    let source = leg.context.roots.get(local.location)?;
+    match leg.workshop.stage_copy(work.index, &source, &TreePath::from(&local.path), file).await {
+        Err(Refused::NoSpace) => Some(Err(Refused::NoSpace)),
+        // It changed, or cannot be read: the source has it.
+        Err(_) => None,
+        Ok(staged) => Some(Ok(staged)),
+    }
+}
+
+/// Copies from the source's root on this device; `None` if the source is another device.
+pub(super) async fn copy_here<E: Env>(
+    leg: &Leg<E>,
+    work: &Work,
+    file: &FileFacts,
+    from: &EntryPath,
+) -> Option<Result<Staged, Refused>> {
+    let CopySource::Here { location, dir } = &leg.source else { return None };
+    let (Some(source), Ok(path)) = (leg.context.roots.get(*location), dir.join(from)) else {
+        leg.stop(JobStop::RootLost);
+        return Some(Err(Refused::SourceChanged));
+    };
+    Some(leg.workshop.stage_copy(work.index, &source, &TreePath::from(&path), file).await)
+}

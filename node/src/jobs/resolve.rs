@@ -1,0 +1,158 @@
+//! Resolving a conduit over a snapshot: puts both ends of the replica before the resolver.
+//!
+//! A row that cannot be read must not look like a row that is not there: the first failure makes the whole
+//! answer void.
+
+use std::cell::RefCell;
+
+use tidegate_protocol::file_sync::{
+    Baseline, Conduit, ConduitView, Guards, Plan, ResolveError, Root, SideView, SyncResolver,
+};
+use tidegate_protocol::hash::ContentHash;
+use tidegate_protocol::id::Sequence;
+use tidegate_protocol::index::{EntryKind, EntryState, IgnoreRules, Location, RuleError};
+use tidegate_protocol::library_sync::LibrarySynced;
+use tidegate_protocol::path::{DirPath, EntryPath};
+use tidegate_storage::store::{Snapshot, StoreError, Tree};
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unresolved {
+    /// The replica cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The resolver has no answer.
+    #[error(transparent)]
+    Resolver(#[from] ResolveError),
+    /// The replica holds no such location.
+    #[error("an end's location is not in the index")]
+    NoLocation,
+    /// An end's rules do not compile here.
+    #[error("an end's ignore rules are not understood: {0}")]
+    Rules(#[from] RuleError),
+}
+
+/// Resolves, and says what a baseline at this state would be.
+pub(crate) fn resolve(
+    snapshot: &Snapshot,
+    synced: LibrarySynced,
+    conduit: &Conduit,
+    baseline: Option<&Baseline>,
+    guards: Guards,
+) -> Result<(Plan, Baseline), Unresolved> {
+    let failure = RefCell::new(None);
+    let source = End::of(snapshot, &conduit.source, &failure)?;
+    let target = End::of(snapshot, &conduit.target, &failure)?;
+    let view = ConduitView { conduit, source: &source, target: &target, baseline, guards };
+    let resolved = SyncResolver::resolve(synced, &view);
+    if let Some(error) = failure.take() {
+        return Err(error.into());
+    }
+    let plan = resolved?;
+    let next = Baseline {
+        generation: baseline.map_or(0, |baseline| baseline.generation),
+        heads: plan.heads.clone(),
+        top_entries: source.top_entries,
+        files: source.files,
+        rules: (source.location.rules_hash(), target.location.rules_hash()),
+    };
+    Ok((plan, next))
+}
+
+/// One end, as the replica has it.
+struct End<'a> {
+    snapshot: &'a Snapshot,
+    tree: Tree,
+    dir: &'a DirPath,
+    location: Location,
+    rules: IgnoreRules,
+    files: u64,
+    top_entries: u64,
+    failure: &'a RefCell<Option<StoreError>>,
+}
+
+impl<'a> End<'a> {
+    fn of(
+        snapshot: &'a Snapshot,
+        root: &'a Root,
+        failure: &'a RefCell<Option<StoreError>>,
+    ) -> Result<Self, Unresolved> {
+        let location = snapshot.location(root.device, root.location)?.ok_or(Unresolved::NoLocation)?;
+        let tree = snapshot.tree(root.device, root.location)?;
+        let rules = IgnoreRules::new(&location.rules)?;
+        let files = if root.dir == DirPath::TOP {
+            tree.counters.files + tree.counters.links
+        } else {
+            count_files(snapshot, tree, &root.dir)?
+        };
+        let top_entries = snapshot.top_entries(tree, &root.dir)?;
+        Ok(Self { snapshot, tree, dir: &root.dir, location, rules, files, top_entries, failure })
+    }
+
+    /// The path below the location; `None` if it would be too long to exist there.
+    fn below_location(&self, path: &EntryPath) -> Option<EntryPath> {
+        self.dir.join(path).ok()
+    }
+
+    /// Keeps the first failure; the answer is void by it.
+    fn kept<T>(&self, result: Result<T, StoreError>) -> Option<T> {
+        result.map_err(|error| self.failure.borrow_mut().get_or_insert(error).to_string()).ok()
+    }
+}
+
+impl SideView for End<'_> {
+    fn entries<'a>(&'a self, from: Option<&EntryPath>) -> Box<dyn Iterator<Item = (EntryPath, EntryState)> + 'a> {
+        let from = match from.map(|path| self.below_location(path)) {
+            None => None,
+            Some(Some(path)) => Some(path),
+            Some(None) => return Box::new(std::iter::empty()),
+        };
+        let Some(mut rows) = self.kept(self.snapshot.entries(self.tree, self.dir, from.as_ref())) else {
+            return Box::new(std::iter::empty());
+        };
+        Box::new(std::iter::from_fn(move || {
+            let row = self.kept(rows.next()?)?;
+            let path = self.dir.relative(&row.path).expect("rows below a directory lie below it");
+            Some((path, row.state))
+        }))
+    }
+
+    fn entry(&self, path: &EntryPath) -> Option<EntryState> {
+        let path = self.below_location(path)?;
+        Some(self.kept(self.snapshot.entry(self.tree, &path))??.state)
+    }
+
+    fn sequence(&self, path: &EntryPath) -> Option<Sequence> {
+        let path = self.below_location(path)?;
+        self.kept(self.snapshot.entry_sequence(self.tree, &path))?
+    }
+
+    fn is_hidden(&self, path: &EntryPath) -> bool {
+        // What cannot exist there is outside the conduit.
+        self.below_location(path).is_none_or(|path| self.rules.hides(&path))
+    }
+
+    fn rules_hash(&self) -> ContentHash {
+        self.location.rules_hash()
+    }
+
+    fn file_count(&self) -> u64 {
+        self.files
+    }
+
+    fn top_entries(&self) -> u64 {
+        self.top_entries
+    }
+}
+
+/// Files and links below a directory that is not the top: the store counts whole locations only.
+fn count_files(snapshot: &Snapshot, tree: Tree, dir: &DirPath) -> Result<u64, StoreError> {
+    let mut files = 0;
+    for row in snapshot.entries(tree, dir, None)? {
+        files += match row?.state.present().map(|entry| &entry.kind) {
+            Some(EntryKind::File(_) | EntryKind::Symlink { .. }) => 1,
+            Some(EntryKind::Directory { .. } | EntryKind::Special | EntryKind::Unknown(_)) | None => 0,
+        };
+    }
+    Ok(files)
+}

@@ -1,0 +1,11 @@
+//! The real world behind [`crate::env`]: clocks, threads, watchers, disks, sockets. Nothing here decides.
+
+mod clock;
+mod env;
+mod spawn;
+mod watch;
+
+pub use clock::OsClock;
+pub use env::OsEnv;
+pub use spawn::OsSpawn;
+pub use watch::{OsWatch, OsWatched};

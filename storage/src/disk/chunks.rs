@@ -1,0 +1,194 @@
+//! Outlines: the chunk hashes of a large content, which merge to its ordinary content hash.
+//!
+//! A chunk is a BLAKE3 subtree of [`CHUNK_BYTES`], so its chaining value proves a range of the file against the
+//! content hash with nothing else at hand: ranges can be fetched from any source, in any order, and resumed.
+//! A content of a single chunk has no subtree below its root; its one chunk hash is the content hash itself.
+
+use blake3::Hasher;
+use blake3::hazmat::{HasherExt, Mode, left_subtree_len, merge_subtrees_non_root, merge_subtrees_root};
+use tidegate_protocol::hash::ContentHash;
+use tidegate_protocol::limits::CHUNK_BYTES;
+
+/// Chunk hashes that do not belong to the content they were announced for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the chunk hashes do not merge to the content hash")]
+pub struct WrongOutline;
+
+/// The chunk hashes of one content. Whoever holds one knows that they merge to [`Outline::content`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outline {
+    content: ContentHash,
+    size: u64,
+    chunks: Vec<[u8; 32]>,
+}
+
+impl Outline {
+    /// Checks chunk hashes from elsewhere against the content they are said to be of.
+    pub fn new(content: ContentHash, size: u64, chunks: Vec<[u8; 32]>) -> Result<Self, WrongOutline> {
+        let right = chunks.len() as u64 == chunk_count(size) && merge(size, &chunks) == content;
+        if right { Ok(Self { content, size, chunks }) } else { Err(WrongOutline) }
+    }
+
+    /// Of content that is in memory.
+    pub fn of(content: &[u8]) -> Self {
+        let mut builder = OutlineBuilder::default();
+        for chunk in content.chunks(CHUNK_BYTES as usize) {
+            builder.push(chunk);
+        }
+        builder.finish()
+    }
+
+    /// The hash of the whole content.
+    pub const fn content(&self) -> ContentHash {
+        self.content
+    }
+
+    /// The length of the content in bytes.
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The chunk hashes in order; one for an empty content.
+    pub fn chunks(&self) -> &[[u8; 32]] {
+        &self.chunks
+    }
+
+    /// Where chunk `index` begins, and its length; `None` beyond the last.
+    pub fn range(&self, index: u64) -> Option<(u64, usize)> {
+        let begin = index.checked_mul(CHUNK_BYTES)?;
+        let inside = index < self.chunks.len() as u64;
+        inside.then(|| (begin, CHUNK_BYTES.min(self.size - begin) as usize))
+    }
+
+    /// Whether `bytes` are chunk `index`, whole and right.
+    pub fn verify(&self, index: u64, bytes: &[u8]) -> bool {
+        let Some((begin, length)) = self.range(index) else { return false };
+        let single = self.chunks.len() == 1;
+        bytes.len() == length && chunk_hash(begin, bytes, single) == self.chunks[index as usize]
+    }
+}
+
+/// Makes an outline from a content read from its beginning.
+#[derive(Debug, Default)]
+pub struct OutlineBuilder {
+    chunks: Vec<[u8; 32]>,
+    first: Option<[u8; 32]>,
+    size: u64,
+}
+
+impl OutlineBuilder {
+    /// Adds the next chunk: [`CHUNK_BYTES`] long, but for the last.
+    pub fn push(&mut self, chunk: &[u8]) {
+        assert!(self.size.is_multiple_of(CHUNK_BYTES), "only the last chunk is short");
+        if self.chunks.is_empty() {
+            // Whether it stays the only one is not known yet.
+            self.first = Some(chunk_hash(0, chunk, true));
+        }
+        self.chunks.push(chunk_hash(self.size, chunk, false));
+        self.size += chunk.len() as u64;
+    }
+
+    /// The outline of all that was added.
+    pub fn finish(self) -> Outline {
+        let chunks = match self.chunks.len() {
+            0 => vec![*ContentHash::empty().as_bytes()],
+            1 => vec![self.first.expect("the first chunk was hashed as the only one, too")],
+            _ => self.chunks,
+        };
+        Outline { content: merge(self.size, &chunks), size: self.size, chunks }
+    }
+}
+
+/// How many chunk hashes a content of `size` bytes has.
+pub const fn chunk_count(size: u64) -> u64 {
+    if size == 0 { 1 } else { size.div_ceil(CHUNK_BYTES) }
+}
+
+fn chunk_hash(begin: u64, bytes: &[u8], single: bool) -> [u8; 32] {
+    let mut hasher = Hasher::new();
+    if single {
+        return *hasher.update(bytes).finalize().as_bytes();
+    }
+    hasher.set_input_offset(begin);
+    hasher.update(bytes).finalize_non_root()
+}
+
+fn merge(size: u64, chunks: &[[u8; 32]]) -> ContentHash {
+    if let [single] = chunks {
+        return ContentHash::from_bytes(*single);
+    }
+    let (left, right) = halves(size, chunks);
+    merge_subtrees_root(&left, &right, Mode::Hash).into()
+}
+
+fn subtree(size: u64, chunks: &[[u8; 32]]) -> [u8; 32] {
+    if let [single] = chunks {
+        return *single;
+    }
+    let (left, right) = halves(size, chunks);
+    merge_subtrees_non_root(&left, &right, Mode::Hash)
+}
+
+fn halves(size: u64, chunks: &[[u8; 32]]) -> ([u8; 32], [u8; 32]) {
+    // A power of two of at least CHUNK_BYTES, as there is more than one chunk.
+    let left_bytes = left_subtree_len(size);
+    let (left, right) = chunks.split_at((left_bytes / CHUNK_BYTES) as usize);
+    (subtree(left_bytes, left), subtree(size - left_bytes, right))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn content(size: usize, seed: u64) -> Vec<u8> {
+        let mut bytes = vec![0; size];
+        Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    fn check(size: usize, seed: u64) {
+        let bytes = content(size, seed);
+        let outline = Outline::of(&bytes);
+        assert_eq!(outline.content(), ContentHash::of(&bytes), "{size} bytes");
+        assert_eq!(outline.size(), size as u64);
+        for (index, chunk) in bytes.chunks(CHUNK_BYTES as usize).enumerate() {
+            assert!(outline.verify(index as u64, chunk));
+            let mut wrong = chunk.to_vec();
+            wrong[chunk.len() / 2] ^= 1;
+            assert!(!outline.verify(index as u64, &wrong));
+            assert!(!outline.verify(index as u64, &chunk[1..]));
+        }
+        assert!(!outline.verify(outline.chunks().len() as u64, b""));
+        let again = Outline::new(outline.content(), size as u64, outline.chunks().to_vec());
+        assert_eq!(again, Ok(outline));
+    }
+
+    #[test]
+    fn outlines_merge_to_the_content_hash_at_every_edge() {
+        let chunk = CHUNK_BYTES as usize;
+        for size in [0, 1, 1023, 1024, 1025, chunk - 1, chunk, chunk + 1, 2 * chunk, 3 * chunk - 1, 5 * chunk + 7] {
+            check(size, 1);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn outlines_merge_to_the_content_hash(size in 0..9 * CHUNK_BYTES as usize, seed: u64) {
+            check(size, seed);
+        }
+    }
+
+    #[test]
+    fn an_outline_of_another_content_is_refused() {
+        let outline = Outline::of(&content(3 << 20, 1));
+        let other = Outline::of(&content(3 << 20, 2));
+        let chunks = other.chunks().to_vec();
+        assert_eq!(Outline::new(outline.content(), 3 << 20, chunks), Err(WrongOutline));
+        let fewer = outline.chunks()[..2].to_vec();
+        assert_eq!(Outline::new(outline.content(), 3 << 20, fewer), Err(WrongOutline));
+        assert_eq!(Outline::new(outline.content(), u64::MAX, Vec::new()), Err(WrongOutline));
+    }
+}

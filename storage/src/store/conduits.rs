@@ -1,0 +1,126 @@
+//! What a conduit's coordinator and owners keep: baseline, plans, generations. None of it is replicated;
+//! closed generations are told to others as facts.
+
+use std::ops::{Bound, ControlFlow};
+
+use tidegate_protocol::file_sync::{Baseline, Generation, Plan, PlanId};
+use tidegate_protocol::id::ConduitId;
+
+use super::error::StoreError;
+use super::tables::{Table, generation_key};
+use super::{Order, Reader, Txn, record};
+
+/// A plan, and whether a person approved it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPlan {
+    /// The plan.
+    pub plan: Plan,
+    /// Wall time of its approval, in milliseconds.
+    pub approved_ms: Option<u64>,
+}
+
+impl Reader {
+    /// What both ends last agreed on; `None` before the first verified generation.
+    pub fn baseline(&self, conduit: ConduitId) -> Result<Option<Baseline>, StoreError> {
+        self.record(Table::Baselines, conduit.as_bytes())
+    }
+
+    /// A plan by its id.
+    pub fn plan(&self, id: &PlanId) -> Result<Option<StoredPlan>, StoreError> {
+        let Some(plan) = self.record(Table::Plans, &plan_key(id))? else { return Ok(None) };
+        Ok(Some(StoredPlan { plan, approved_ms: self.approval(id)? }))
+    }
+
+    /// When a plan was approved, in milliseconds, without reading the plan.
+    pub fn approval(&self, id: &PlanId) -> Result<Option<u64>, StoreError> {
+        self.record(Table::Approvals, &plan_key(id))
+    }
+
+    /// Ids of all stored plans.
+    pub fn plan_ids(&self) -> Result<Vec<PlanId>, StoreError> {
+        let mut ids = Vec::new();
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        self.walk(Table::Plans, all, Order::Forward, &mut |key, _| {
+            ids.push(record::decode(key)?);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(ids)
+    }
+
+    /// One run of a conduit.
+    pub fn generation(&self, conduit: ConduitId, number: u64) -> Result<Option<Generation>, StoreError> {
+        self.record(Table::Generations, &generation_key(conduit, number))
+    }
+
+    /// The newest `count_max` runs of a conduit, newest first.
+    pub fn generations(&self, conduit: ConduitId, count_max: usize) -> Result<Vec<Generation>, StoreError> {
+        let mut generations = Vec::new();
+        self.walk_prefix(Table::Generations, conduit.as_bytes(), Order::Backward, &mut |_, value| {
+            if generations.len() == count_max {
+                return Ok(ControlFlow::Break(()));
+            }
+            generations.push(record::decode(value)?);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(generations)
+    }
+
+    /// The highest generation of a conduit that this device has run or was asked for; 0 if none. Jobs of
+    /// lower ones are refused.
+    pub fn generation_seen(&self, conduit: ConduitId) -> Result<u64, StoreError> {
+        Ok(self.record(Table::GenerationsSeen, conduit.as_bytes())?.unwrap_or(0))
+    }
+}
+
+impl Txn {
+    /// Sets, or with `None` voids, a baseline.
+    pub fn set_baseline(&mut self, conduit: ConduitId, baseline: Option<&Baseline>) -> Result<(), StoreError> {
+        match baseline {
+            Some(baseline) => self.put(Table::Baselines, conduit.as_bytes(), &record::encode(baseline)),
+            None => self.remove(Table::Baselines, conduit.as_bytes()).map(drop),
+        }
+    }
+
+    /// Stores a plan under its id.
+    pub fn put_plan(&mut self, plan: &Plan) -> Result<(), StoreError> {
+        self.put(Table::Plans, &plan_key(&plan.id), &record::encode(plan))
+    }
+
+    /// Records that a person approved a plan.
+    pub fn approve_plan(&mut self, id: &PlanId, wall_ms: u64) -> Result<(), StoreError> {
+        self.put(Table::Approvals, &plan_key(id), &record::encode(&wall_ms))
+    }
+
+    /// Forgets a plan and its approval.
+    pub fn remove_plan(&mut self, id: &PlanId) -> Result<(), StoreError> {
+        self.remove(Table::Plans, &plan_key(id))?;
+        self.remove(Table::Approvals, &plan_key(id))?;
+        Ok(())
+    }
+
+    /// Stores a generation, which thereby is seen.
+    pub fn put_generation(&mut self, generation: &Generation) -> Result<(), StoreError> {
+        let key = generation_key(generation.conduit, generation.number);
+        self.put(Table::Generations, &key, &record::encode(generation))?;
+        self.see_generation(generation.conduit, generation.number)
+    }
+
+    /// Forgets a generation; that it was seen stays.
+    pub fn remove_generation(&mut self, conduit: ConduitId, number: u64) -> Result<(), StoreError> {
+        self.remove(Table::Generations, &generation_key(conduit, number))?;
+        Ok(())
+    }
+
+    /// Remembers the highest generation seen; a lower one changes nothing.
+    pub fn see_generation(&mut self, conduit: ConduitId, number: u64) -> Result<(), StoreError> {
+        if number > self.generation_seen(conduit)? {
+            self.put(Table::GenerationsSeen, conduit.as_bytes(), &record::encode(&number))?;
+        }
+        Ok(())
+    }
+}
+
+/// The 32 bytes of the id: postcard adds nothing to a newtype of an array.
+fn plan_key(id: &PlanId) -> Vec<u8> {
+    record::encode(id)
+}

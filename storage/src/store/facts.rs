@@ -1,0 +1,120 @@
+//! Facts other than entries: what each author says, and what that comes to when merged.
+
+use std::ops::ControlFlow;
+
+use tidegate_protocol::file_sync::{Conduit, GenerationRecord};
+use tidegate_protocol::id::{ConduitId, DeviceId, LocationId};
+use tidegate_protocol::index::{Device, Location};
+use tidegate_protocol::library_sync::{Fact, FactKey};
+
+use super::error::StoreError;
+use super::reader::Order;
+use super::record::FactRecord;
+use super::tables::{FactKind, Table, fact_key, fact_prefix};
+use super::{Reader, record};
+
+impl Reader {
+    /// What one author says under a key.
+    pub fn fact(&self, author: DeviceId, key: &FactKey) -> Result<Option<Fact>, StoreError> {
+        let Some(author) = self.author_record(author)? else { return Ok(None) };
+        let stored: Option<FactRecord> = self.record(Table::Facts, &fact_key(key, author.number))?;
+        Ok(stored.map(|record| record.fact))
+    }
+
+    /// What every author says about things of one kind, sorted by id.
+    pub fn facts(&self, kind: FactKind) -> Result<Vec<(DeviceId, Fact)>, StoreError> {
+        self.facts_under(&[kind as u8])
+    }
+
+    /// What all authors together say under one key.
+    pub fn merged(&self, key: &FactKey) -> Result<Option<Fact>, StoreError> {
+        Ok(merge(self.facts_under(&fact_prefix(key))?).pop())
+    }
+
+    /// The devices of the library, merged, sorted by id.
+    pub fn devices(&self) -> Result<Vec<Device>, StoreError> {
+        Ok(merge(self.facts(FactKind::Device)?).into_iter().filter_map(device).collect())
+    }
+
+    /// One device, merged.
+    pub fn device_fact(&self, id: DeviceId) -> Result<Option<Device>, StoreError> {
+        Ok(self.merged(&FactKey::Device(id))?.and_then(device))
+    }
+
+    /// The conduits, merged, sorted by id; removed ones among them.
+    pub fn conduits(&self) -> Result<Vec<Conduit>, StoreError> {
+        Ok(merge(self.facts(FactKind::Conduit)?).into_iter().filter_map(conduit).collect())
+    }
+
+    /// One conduit, merged.
+    pub fn conduit(&self, id: ConduitId) -> Result<Option<Conduit>, StoreError> {
+        Ok(self.merged(&FactKey::Conduit(id))?.and_then(conduit))
+    }
+
+    /// Every location by its owner's word, sorted by id; removed ones among them. An id is named together
+    /// with its owner, as nothing keeps a hostile device from claiming an id of another.
+    pub fn locations(&self) -> Result<Vec<Location>, StoreError> {
+        Ok(self.facts(FactKind::Location)?.into_iter().filter_map(|(_, fact)| location(fact)).collect())
+    }
+
+    /// One location by its owner's word.
+    pub fn location(&self, owner: DeviceId, id: LocationId) -> Result<Option<Location>, StoreError> {
+        Ok(self.fact(owner, &FactKey::Location(id))?.and_then(location))
+    }
+
+    /// Closed generations of a conduit, by number.
+    pub fn generation_records(&self, conduit: ConduitId) -> Result<Vec<GenerationRecord>, StoreError> {
+        let prefix = [&[FactKind::Generation as u8][..], conduit.as_bytes()].concat();
+        Ok(self.facts_under(&prefix)?.into_iter().filter_map(|(_, fact)| generation(fact)).collect())
+    }
+
+    fn facts_under(&self, prefix: &[u8]) -> Result<Vec<(DeviceId, Fact)>, StoreError> {
+        let mut facts = Vec::new();
+        self.walk_prefix(Table::Facts, prefix, Order::Forward, &mut |_, value| {
+            let FactRecord { author, fact, .. } = record::decode(value)?;
+            facts.push((author, fact));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(facts)
+    }
+}
+
+/// Joins neighbours of one key.
+fn merge(facts: Vec<(DeviceId, Fact)>) -> Vec<Fact> {
+    let mut merged: Vec<Fact> = Vec::new();
+    for (_, fact) in facts {
+        match merged.last_mut() {
+            Some(last) if last.key() == fact.key() => last.merge(&fact),
+            Some(_) | None => merged.push(fact),
+        }
+    }
+    merged
+}
+
+fn device(fact: Fact) -> Option<Device> {
+    match fact {
+        Fact::Device(device) => Some(device),
+        Fact::Location(_) | Fact::Conduit(_) | Fact::Generation(_) => None,
+    }
+}
+
+fn location(fact: Fact) -> Option<Location> {
+    match fact {
+        Fact::Location(location) => Some(location),
+        Fact::Device(_) | Fact::Conduit(_) | Fact::Generation(_) => None,
+    }
+}
+
+fn conduit(fact: Fact) -> Option<Conduit> {
+    match fact {
+        Fact::Conduit(conduit) => Some(*conduit),
+        Fact::Device(_) | Fact::Location(_) | Fact::Generation(_) => None,
+    }
+}
+
+fn generation(fact: Fact) -> Option<GenerationRecord> {
+    match fact {
+        Fact::Generation(record) => Some(record),
+        Fact::Device(_) | Fact::Location(_) | Fact::Conduit(_) => None,
+    }
+}

@@ -1,0 +1,61 @@
+//! The one write transaction, and the primitives on which every typed write is written.
+
+use redb::WriteTransaction;
+use tidegate_protocol::id::DeviceId;
+
+use super::error::StoreError;
+use super::reader::upper;
+use super::tables::{Table, after_prefix};
+
+/// A write transaction. [`Txn::commit`] makes it durable; dropping it undoes all of it.
+pub struct Txn {
+    txn: WriteTransaction,
+    device: DeviceId,
+}
+
+/// A table open for writing. A table is open once at a time, so it is never held across another method.
+pub(super) type WriteTable<'a> = redb::Table<'a, &'static [u8], &'static [u8]>;
+
+impl Txn {
+    pub(super) const fn new(txn: WriteTransaction, device: DeviceId) -> Self {
+        Self { txn, device }
+    }
+
+    /// Whose replica this is.
+    pub const fn device(&self) -> DeviceId {
+        self.device
+    }
+
+    /// Commits. When it returns, everything is on the disk; on an error nothing of it is.
+    pub fn commit(self) -> Result<(), StoreError> {
+        Ok(self.txn.commit()?)
+    }
+
+    pub(super) fn table(&self, table: Table) -> Result<WriteTable<'_>, StoreError> {
+        Ok(self.txn.open_table(table.definition())?)
+    }
+
+    pub(super) fn put(&self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        self.table(table)?.insert(key, value)?;
+        Ok(())
+    }
+
+    /// Removes a key. Says whether it was there.
+    pub(super) fn remove(&self, table: Table, key: &[u8]) -> Result<bool, StoreError> {
+        Ok(self.table(table)?.remove(key)?.is_some())
+    }
+
+    /// Removes all keys that start with `prefix`.
+    pub(super) fn remove_prefix(&self, table: Table, prefix: &[u8]) -> Result<(), StoreError> {
+        let end = after_prefix(prefix);
+        let range = (std::ops::Bound::Included(prefix), upper(end.as_deref()));
+        self.table(table)?.retain_in::<&[u8], _>(range, |_, _| false)?;
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Txn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Txn")
+    }
+}
