@@ -18,6 +18,7 @@ use tidegate_protocol::id::{DeviceId, LibraryId, LocationId};
 use tidegate_storage::store::{Store, StoreError};
 
 use crate::core::command::{Command, Fault, Reply};
+use crate::core::{Core, CoreError};
 use crate::core::io::{Input, JobStop, Output, Work};
 use crate::env::{Clock, Env, Network, Now, Spawn};
 use crate::jobs::wait::{First, race};
@@ -239,4 +240,20 @@ where
         ending.controls.end(&job);
         ending.tell(Input::JobEnded { job, stopped }).await;
     });
+}
+
+impl Machine for Core {
+    type Error = CoreError;
+
+    fn step(&mut self, now: Now, inputs: Vec<Input>, outputs: &mut Vec<Output>) -> Result<(), CoreError> {
+        Self::step(self, now, inputs, outputs)
+    }
+
+    fn next_wake(&self) -> Option<u64> {
+        Self::next_wake(self)
+    }
+
+    fn store(&self) -> &Store {
+        Self::store(self)
+    }
 }

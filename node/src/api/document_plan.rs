@@ -82,7 +82,7 @@ impl From<PlanView> for PlanDocument {
                 .plan
                 .skips
                 .iter()
-                .map(|skip| ProblemDocument { path: skip.path.to_string(), why: skip.why.clone() })
+                .map(|skip| ProblemDocument { path: skip.path.to_string(), why: skip.cause.to_string() })
                 .collect(),
             conflicts: view
                 .plan

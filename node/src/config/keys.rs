@@ -120,6 +120,13 @@ pub const KEYS: &[Key] = &[
         show: |s| quoted_list(s.peers.iter().map(SocketAddr::to_string)),
     },
     Key {
+        name: "network.up_limit",
+        doc: "bytes per second that this device sends to all others together, as \"10 MB\"; 0 is no limit",
+        kind: Kind::Text,
+        set: |s, v| parse_bytes(&text(v)?).map(|bytes| s.up_limit = bytes),
+        show: |s| quoted(&s.up_limit.to_string()),
+    },
+    Key {
         name: "network.idle",
         doc: "a connection on which nothing moves for this long is closed; 5s to 10m",
         kind: Kind::Text,

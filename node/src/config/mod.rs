@@ -18,7 +18,8 @@ use tidegate_protocol::id::{DeviceId, Label};
 
 use crate::api::problem::{Code, Problem};
 
-pub use keys::{KEYS, Key, Given};
+pub(crate) use keys::level_name;
+pub use keys::{Given, KEYS, Key};
 
 /// How a watched tree is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +76,8 @@ pub struct Settings {
     pub mdns: bool,
     /// Addresses to try, besides what discovery finds.
     pub peers: Vec<SocketAddr>,
+    /// Bytes per second that this device sends, all together; 0 is no limit.
+    pub up_limit: u64,
     /// A connection on which nothing moves for this long is closed.
     pub idle_ms: u64,
     /// Where the API listens; `None` is the place that the layout gives.
@@ -115,6 +118,7 @@ impl Default for Settings {
             listen: "[::]:7421".parse().expect("a socket address"),
             mdns: true,
             peers: Vec::new(),
+            up_limit: 0,
             idle_ms: 30_000,
             socket: None,
             hash_threads: std::thread::available_parallelism().map_or(1, |n| (n.get() / 2).max(1) as u32),
