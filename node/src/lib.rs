@@ -5,3 +5,5 @@
 //! quinn, notify, HTTP and the command line. The simulator builds this crate without it.
 
 pub mod env;
+#[cfg(feature = "os")]
+pub mod os;

@@ -1,0 +1,3 @@
+//! The real world behind [`crate::env`]: sockets, clocks, watchers, HTTP. Nothing here decides.
+
+pub mod net;
