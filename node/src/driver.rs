@@ -174,19 +174,19 @@ impl<E: Env, M: Machine> Driver<E, M> {
             Output::Clean { location, job, purge } => {
                 context.spawn(jobs::clean(Arc::clone(context), location, job, purge));
             }
-            Output::Resolve { ticket, synced, conduit, baseline, guards } => {
+            Output::Resolve { ticket, synced, conduit, baseline, previous, guards } => {
                 // Taken here, before the next step: it holds exactly what the token speaks of.
                 let snapshot = self.machine.store().read()?;
-                let work = move || jobs::resolve(&snapshot, synced, &conduit, baseline.as_ref(), guards);
+                let work =
+                    move || jobs::resolve(&snapshot, synced, &conduit, baseline.as_ref(), previous.as_deref(), guards);
                 let resolving = Arc::clone(context);
                 context.spawn(async move {
-                    match resolving.env.spawner().compute(work).await {
-                        Ok((plan, baseline)) => {
-                            resolving.tell(Input::Resolved { ticket, plan: Box::new(plan), baseline }).await;
-                        }
-                        Err(Unresolved::Store(error)) => resolving.broke(error),
-                        Err(error) => tracing::error!(%error, "a conduit cannot be resolved"),
-                    }
+                    let result = match resolving.env.spawner().compute(work).await {
+                        Ok((plan, baseline)) => Ok((Box::new(plan), baseline)),
+                        Err(Unresolved::Store(error)) => return resolving.broke(error),
+                        Err(error) => Err(error.to_string()),
+                    };
+                    resolving.tell(Input::Resolved { ticket, result }).await;
                 });
             }
         }

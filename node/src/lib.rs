@@ -1,8 +1,9 @@
 //! The Tidegate node.
 //!
-//! [`core`] decides: one synchronous state machine over the replica. [`jobs`] are the sequences that touch
-//! disks and peers, written over one [`env::Env`]. Feature `os` (on by default) adds the real world: libp2p,
-//! quinn, notify, HTTP and the command line. The simulator builds this crate without it.
+//! [`core`] decides: one synchronous state machine over the replica. [`driver`] owns it and sets going what it
+//! wishes; `jobs` are the sequences that touch disks and peers, written over one [`env::Env`]. Feature `os` (on
+//! by default) adds the real world: libp2p, quinn, notify, HTTP and the command line. The simulator builds this
+//! crate without it.
 
 pub mod core;
 pub mod driver;

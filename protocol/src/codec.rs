@@ -27,7 +27,10 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
 
 /// Encodes `value` into a hasher, for values too large to encode in memory first.
 pub fn encode_to<T: Serialize + ?Sized>(value: &T, hasher: &mut blake3::Hasher) {
-    postcard::to_io(value, hasher).expect("our types have no unsized sequences and a hasher takes every byte");
+    // postcard writes field by field, and a hasher is slow on single bytes.
+    let mut buffered = std::io::BufWriter::with_capacity(64 << 10, hasher);
+    postcard::to_io(value, &mut buffered).expect("our types have no unsized sequences and a hasher takes every byte");
+    std::io::Write::flush(&mut buffered).expect("a hasher takes every byte");
 }
 
 /// Decodes a value that fills `bytes` exactly and canonically.

@@ -1,1 +1,3 @@
-//! skeleton
+//! What the end-to-end tests share. The tests themselves are in `tests/`.
+
+pub mod corpus;

@@ -227,6 +227,7 @@ pub struct StatusView {
 }
 
 /// A device.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each shown by itself")]
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DeviceView {
     /// Full id.

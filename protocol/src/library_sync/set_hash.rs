@@ -56,7 +56,7 @@ impl SetHash {
         Some(Self(lanes))
     }
 
-    fn each_lane(&mut self, row: &Row, combine: fn(u16, u16) -> u16) {
+    fn each_lane(&mut self, row: &Row, combine: impl Fn(u16, u16) -> u16) {
         let mut expanded = [0; Self::BYTES];
         let mut hasher = blake3::Hasher::new_derive_key(DOMAIN);
         hasher.update(&codec::encode(row));

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, DecodeError};
-use crate::file_sync::{Item, ItemOutcome, JobKey, JobProgress, JobSpec, JobState, PlanId};
+use crate::file_sync::{Item, ItemOutcome, JobKey, JobProgress, JobSpec, JobState};
 use crate::hash::ContentHash;
 use crate::id::{ConduitId, DeviceId, Epoch, Label, LibraryId, LocationId, Nonce, Sequence};
 use crate::library_sync::{Row, SignedHead};
@@ -148,8 +148,8 @@ pub enum JobControl {
 pub enum Coordinate {
     /// `sync_now`, optionally only if the plan is still this one.
     Sync {
-        /// The plan that was shown.
-        plan: Option<PlanId>,
+        /// Short form of the plan that was shown.
+        plan: Option<String>,
         /// How long to wait for the gate, in milliseconds.
         wait_ms: u64,
     },

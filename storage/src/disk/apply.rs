@@ -84,6 +84,7 @@ impl<R: RootDir> Workshop<R> {
     /// Renames a file whose old path is to vanish. What is expected at the old path is `facts.content`.
     pub async fn rename_file<K: Known>(
         &self,
+        item: u32,
         from: &EntryPath,
         from_mark: Option<StatMark>,
         path: &EntryPath,
@@ -107,9 +108,7 @@ impl<R: RootDir> Workshop<R> {
             };
             match self.root.rename(&old, &new, RenameMode::Exchange).await {
                 Err(e) if e.kind() == io::ErrorKind::Unsupported => {
-                    // The old target steps aside first; if the move then fails, it is in the trash.
-                    let trashed = self.trash.keep(&new, path).await?;
-                    self.root.rename(&old, &new, RenameMode::NoReplace).await.map_err(refuse_target)?;
+                    let trashed = self.rename_in_two(item, &old, path, &before, expect, known).await?;
                     return Ok(Applied { mark: self.settle_metadata(&new, facts).await?, trashed: Some(trashed) });
                 }
                 other => other.map_err(refuse_target)?,
@@ -134,6 +133,28 @@ impl<R: RootDir> Workshop<R> {
             None => None,
         };
         Ok(Applied { mark: self.settle_metadata(&new, facts).await?, trashed })
+    }
+
+    /// A rename over an old target where names cannot be exchanged: the target steps aside first.
+    async fn rename_in_two<K: Known>(
+        &self,
+        item: u32,
+        old: &TreePath,
+        path: &EntryPath,
+        before: &Metadata,
+        expect: &Expect,
+        known: &K,
+    ) -> Result<TreePath, Refused> {
+        let (new, swap) = (TreePath::from(path), self.slot(item, Slot::Swap));
+        self.root.rename(&new, &swap, RenameMode::NoReplace).await.map_err(refuse_target)?;
+        if !came_out(&self.root, &swap, path, Some(before), expect, known).await? {
+            return Err(Refused::TargetChanged { kept: self.give_back(path, None, &swap, item).await? });
+        }
+        if let Err(e) = self.root.rename(old, &new, RenameMode::NoReplace).await {
+            self.give_back(path, None, &swap, item).await?;
+            return Err(refuse_target(e));
+        }
+        self.trash.keep(&swap, path).await
     }
 
     /// Sets modification time and executable bit of a file whose content is right.

@@ -7,6 +7,8 @@
 
 mod apply;
 mod chunks;
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
 mod file_system;
 mod ignore;
 mod inspect;

@@ -18,7 +18,7 @@ pub struct Planned {
     pub path: EntryPath,
     /// What it expects there.
     pub expect: Expect,
-    /// What it puts there; `None` for a removal.
+    /// What it puts there, by install or by rename; `None` for a removal.
     pub installs: Option<NewContent>,
 }
 

@@ -51,6 +51,8 @@ pub struct Known {
     pub announced: Option<Announced>,
 }
 
+type VisitChild<'a> = dyn FnMut(EntryPath, &[u8]) -> Result<(), StoreError> + 'a;
+
 impl Reader {
     /// The entries of a location as its owner states them; empty if nothing is known of it.
     pub fn tree(&self, owner: DeviceId, location: LocationId) -> Result<Tree, StoreError> {
@@ -89,6 +91,21 @@ impl Reader {
     pub fn top_entries(&self, tree: Tree, dir: &DirPath) -> Result<u64, StoreError> {
         let children = self.children(tree, dir)?;
         Ok(children.iter().filter(|row| row.state.present().is_some()).count() as u64)
+    }
+
+    /// Visits every row below `dir`, tombstones included, in path order, until `visit` breaks.
+    pub fn each_entry(
+        &self,
+        tree: Tree,
+        dir: &DirPath,
+        visit: &mut dyn FnMut(EntryRow) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let (start, end) = below(tree.number, dir);
+        let range = (Bound::Included(&start[..]), upper(end.as_deref()));
+        self.walk(Table::Entries, range, Order::Forward, &mut |key, value| {
+            let EntryRecord { state, mark, .. } = record::decode(value)?;
+            Ok(visit(EntryRow { path: path_of(key)?, state, mark }))
+        })
     }
 
     /// What the scan asks of one path.
@@ -166,7 +183,7 @@ impl Reader {
         table: Table,
         tree: Tree,
         dir: &DirPath,
-        visit: &mut dyn FnMut(EntryPath, &[u8]) -> Result<(), StoreError>,
+        visit: &mut VisitChild<'_>,
     ) -> Result<(), StoreError> {
         let (mut start, end) = below(tree.number, dir);
         let prefix_length = start.len();

@@ -132,7 +132,7 @@ impl From<redb::Error> for StoreError {
     fn from(error: redb::Error) -> Self {
         match error {
             redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => Self::Locked,
-            redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => Self::Corrupt(error.to_string()),
+            redb::Error::Io(error) if is_damage(&error) => Self::Corrupt(error.to_string()),
             redb::Error::Io(error) => error.into(),
             redb::Error::PreviousIo => Self::Io(io::Error::other("an earlier write failed; it must be opened again")),
             redb::Error::DatabaseClosed => Self::Io(io::Error::other("it was closed")),
@@ -140,6 +140,11 @@ impl From<redb::Error> for StoreError {
             other => Self::Corrupt(other.to_string()),
         }
     }
+}
+
+/// Errors by which redb says that a file is not what it wrote, or not all of it.
+fn is_damage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
 
 macro_rules! from_redb {

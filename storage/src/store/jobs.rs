@@ -63,14 +63,12 @@ impl Reader {
             let block: OutcomeBlock = record::decode(value)?;
             let at = first as usize + outcomes.len();
             if block_first > at {
-                // Blocks before this one have no outcome at all.
+                // A block ends with its last outcome, and one without any is not stored.
                 outcomes.resize((block_first - first as usize).min(count_max), None);
             }
             let skipped = at.saturating_sub(block_first);
             outcomes.extend(block.into_iter().skip(skipped).take(count_max - outcomes.len()));
-            let next_block = block_first + OUTCOMES_PER_BLOCK as usize;
-            let is_full = outcomes.len() == count_max || first as usize + outcomes.len() < next_block;
-            Ok(if is_full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            Ok(if outcomes.len() < count_max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
         })?;
         Ok(outcomes)
     }

@@ -14,6 +14,9 @@ use super::stage::{Incoming, Origin, Stage, Stop};
 use super::tables::{RowPlace, Table, after_prefix, path_of, sequence_key, sequence_of};
 use super::{Reader, Txn, record};
 
+/// What a row's encoding may have beyond its stored key and value: sequence, tags, lengths, location's id.
+const OVERHEAD_BYTES: usize = 48;
+
 /// A change that this device states of its own index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
@@ -26,6 +29,14 @@ impl Change {
     /// A path of an own location. The mark stays on this device.
     pub const fn entry(location: LocationId, path: EntryPath, state: EntryState, mark: Option<StatMark>) -> Self {
         Self { key: RowKey::Entry(location, path), body: RowBody::Entry(state), mark }
+    }
+
+    /// The path, if it is about an entry.
+    pub const fn path(&self) -> Option<&EntryPath> {
+        match &self.key {
+            RowKey::Entry(_, path) => Some(path),
+            RowKey::Fact(_) => None,
+        }
     }
 
     /// Any other fact.
@@ -84,8 +95,6 @@ impl Reader {
     /// The row at a place, and no less than its encoded length.
     fn row(&self, place: &RowPlace, locations: &[(u32, LocationId)]) -> Result<(Row, usize), StoreError> {
         let lost = || StoreError::damaged("the log names a row that is not there");
-        /// Sequence, tags, lengths and the location's id.
-        const OVERHEAD_BYTES: usize = 48;
         match place {
             RowPlace::Entry(key) => {
                 let value = self.get(Table::Entries, key)?.ok_or_else(lost)?;

@@ -57,7 +57,7 @@ fn name() -> Label {
     Label::new("name").unwrap()
 }
 
-fn check_all(conduits: &[&str], last: Result<(), ConduitError>) {
+fn check_all(conduits: &[&str], last: &Result<(), ConduitError>) {
     let conduits: Vec<Conduit> = conduits.iter().enumerate().map(|(at, text)| conduit(text, at)).collect();
     for (at, new) in conduits.iter().enumerate() {
         let answer = check(new, &conduits[..at], |root| root.dir.to_string() != "gone");
@@ -100,7 +100,7 @@ fn a_conduit_is_refused_by_the_first_rule_it_breaks() {
         (&["both A:x B:x", "both B:x C:x", "mirror A:x D:x"], Ok(())),
     ];
     for (conduits, last) in cases {
-        check_all(conduits, last.clone());
+        check_all(conduits, last);
     }
 }
 

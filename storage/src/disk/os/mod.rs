@@ -294,3 +294,6 @@ fn umask() -> u32 {
     let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
     line.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(UMASK_IF_UNKNOWN)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,347 @@
+//! The side of the device whose disk changes: accepting jobs, running them leg by leg, reporting.
+//!
+//! A job is accepted only from the conduit's coordinator, under a grant, and not if anything newer of the
+//! conduit is known here (fencing). Its items are re-checked against the own index when a leg is made; the
+//! disk is re-checked by the job at the moment of each act. The replica holds items and outcomes, so after a
+//! crash a job goes on with whatever has no outcome.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+use tidegate_protocol::file_sync::{ItemOutcome, JobKey, JobKind, JobSpec, JobState, SkipReason};
+use tidegate_protocol::hash::ContentHash;
+use tidegate_protocol::id::{DeviceId, LocationId};
+use tidegate_protocol::index::{EntryKind, Version};
+use tidegate_protocol::limits::OUTCOMES_PER_REPORT_MAX;
+use tidegate_protocol::path::EntryPath;
+use tidegate_protocol::wire::{JobControl, JobReport, Refusal, RefusalCode, Response};
+
+use super::file_sync::ItemSkipped;
+use super::io::{JobStop, Output, Ticket, Written};
+use super::{Core, CoreError, Step};
+
+/// How long an answer to `JobStatus` is held back for news, in milliseconds.
+const REPORT_WAIT_MS: u64 = 200;
+/// Pause before a job that could not reach its source is tried again, in milliseconds.
+const RETRY_MS: u64 = 1_000;
+
+/// What is known of the moment only.
+#[derive(Default)]
+pub(super) struct Applying {
+    running: BTreeMap<JobKey, Running>,
+    /// Questions about jobs that wait for news.
+    waiting: Vec<Waiting>,
+    /// Contents that this device may hold. Only ever grows while the node runs: a filter, not a fact.
+    pub(super) contents: Contents,
+    /// Versions of tombstones for what jobs removed, until the scan sees the removal.
+    pub(super) removed: BTreeMap<(LocationId, EntryPath), Version>,
+}
+
+/// A job that this device works on.
+struct Running {
+    /// A leg is at work.
+    leg: bool,
+    /// The first item of the next leg.
+    next: u32,
+    retry_ms: Option<u64>,
+    current: Vec<EntryPath>,
+}
+
+struct Waiting {
+    ticket: Ticket,
+    job: JobKey,
+    outcomes_from: u32,
+    until_ms: u64,
+}
+
+/// What a job reported.
+pub(super) struct Moved {
+    pub(super) outcomes: Vec<(u32, ItemOutcome)>,
+    pub(super) announced: Vec<Written>,
+    pub(super) bytes_done: u64,
+    pub(super) bytes_reused: u64,
+    pub(super) current: Vec<EntryPath>,
+}
+
+/// A set of 64-bit prefixes of content hashes.
+#[derive(Default)]
+pub(super) struct Contents(BTreeSet<u64>);
+
+impl Contents {
+    pub(super) fn add(&mut self, content: ContentHash) {
+        self.0.insert(prefix(content));
+    }
+
+    pub(super) fn may_hold(&self, content: ContentHash) -> bool {
+        self.0.contains(&prefix(content))
+    }
+}
+
+fn prefix(content: ContentHash) -> u64 {
+    u64::from_be_bytes(*content.as_bytes().first_chunk().expect("a hash is longer than eight bytes"))
+}
+
+impl Applying {
+    pub(super) fn next_wake(&self) -> Option<u64> {
+        let waiting = self.waiting.iter().map(|waiting| waiting.until_ms);
+        waiting.chain(self.running.values().filter_map(|running| running.retry_ms)).min()
+    }
+
+    pub(super) fn is_running(&self, job: &JobKey) -> bool {
+        self.running.contains_key(job)
+    }
+
+    pub(super) fn current(&self, job: &JobKey) -> Vec<EntryPath> {
+        self.running.get(job).map(|running| running.current.clone()).unwrap_or_default()
+    }
+}
+
+impl Core {
+    /// Takes up every job of this device that was not over when the node stopped.
+    pub(super) fn begin_applying(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
+        self.learn_contents(step)?;
+        for record in step.txn.jobs()? {
+            let key = record.spec.key;
+            let unfinished = matches!(record.state, JobState::Running | JobState::Waiting);
+            let local = record.spec.coordinator == self.me;
+            // A local job is taken up with its generation, by the service.
+            if key.device == self.me && unfinished && !local && record.items_stored == record.spec.items {
+                self.start_job(step, key)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn learn_contents(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
+        for id in self.locations.own.keys().copied().collect::<Vec<_>>() {
+            let tree = step.txn.tree(self.me, id)?;
+            step.txn.each_entry(tree, &tidegate_protocol::path::DirPath::TOP, &mut |row| {
+                if let Some(EntryKind::File(file)) = row.state.present().map(|entry| &entry.kind) {
+                    self.applying.contents.add(file.content);
+                }
+                ControlFlow::Continue(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Begins, or takes up, a job whose items are all here.
+    pub(super) fn start_job(&mut self, step: &mut Step<'_>, job: JobKey) -> Result<(), CoreError> {
+        if self.applying.is_running(&job) {
+            return Ok(());
+        }
+        let Some(mut record) = step.txn.job(&job)? else { return Ok(()) };
+        if record.state == JobState::Paused {
+            return Ok(());
+        }
+        record.state = JobState::Running;
+        step.txn.put_job(&record)?;
+        self.applying.running.insert(job, Running { leg: false, next: 0, retry_ms: None, current: Vec::new() });
+        self.next_leg(step, job)
+    }
+
+    /// Sends the next leg of a job to work; ends the job when there is none.
+    fn next_leg(&mut self, step: &mut Step<'_>, job: JobKey) -> Result<(), CoreError> {
+        let Some(record) = step.txn.job(&job)? else { return Ok(()) };
+        loop {
+            let Some(running) = self.applying.running.get_mut(&job) else { return Ok(()) };
+            let first = running.next;
+            if first >= record.spec.items {
+                return self.end_job(step, job);
+            }
+            let (end, work, settled) = self.make_leg(step, &record.spec, first)?;
+            if !settled.is_empty() {
+                let moved = Moved {
+                    outcomes: settled,
+                    announced: Vec::new(),
+                    bytes_done: 0,
+                    bytes_reused: 0,
+                    current: Vec::new(),
+                };
+                self.on_job_moved(step, job, moved)?;
+            }
+            let Some(running) = self.applying.running.get_mut(&job) else { return Ok(()) };
+            running.next = end;
+            if !work.is_empty() {
+                running.leg = true;
+                let leg = self.leg(&record.spec, work);
+                step.out.push(leg);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Outcomes and progress, durable on disk by now.
+    pub(super) fn on_job_moved(&mut self, step: &mut Step<'_>, job: JobKey, moved: Moved) -> Result<(), CoreError> {
+        let Some(mut record) = step.txn.job(&job)? else { return Ok(()) };
+        record.progress.items_done += moved.outcomes.len() as u64;
+        record.progress.items_skipped += moved.outcomes.iter().filter(|(_, o)| o.skipped().is_some()).count() as u64;
+        record.progress.bytes_done += moved.bytes_done;
+        record.progress.bytes_reused += moved.bytes_reused;
+        step.txn.put_job_outcomes(&job, moved.outcomes)?;
+        step.txn.put_job(&record)?;
+        if let Some(running) = self.applying.running.get_mut(&job) {
+            running.current = moved.current;
+        }
+        if let Some(open) = self.service.open.get_mut(&job.conduit) {
+            open.rate.note(step.now.monotonic_ms, record.progress.bytes_done);
+        }
+        self.note_written(step, record.spec.target.location, moved.announced)
+    }
+
+    pub(super) fn on_job_ended(
+        &mut self,
+        step: &mut Step<'_>,
+        job: JobKey,
+        stopped: Option<JobStop>,
+    ) -> Result<(), CoreError> {
+        let now = step.now.monotonic_ms;
+        let Some(running) = self.applying.running.get_mut(&job) else { return Ok(()) };
+        running.leg = false;
+        running.current.clear();
+        let Some(mut record) = step.txn.job(&job)? else { return Ok(()) };
+        match stopped {
+            None => self.next_leg(step, job),
+            Some(JobStop::Paused) => {
+                self.applying.running.remove(&job);
+                record.state = JobState::Paused;
+                Ok(step.txn.put_job(&record)?)
+            }
+            Some(JobStop::Cancelled) => {
+                self.applying.running.remove(&job);
+                self.skip_rest(step, job, &SkipReason::Cancelled)?;
+                self.clean(step, &record.spec);
+                self.check_phase(step, job.conduit, job.generation, job.kind)
+            }
+            Some(JobStop::NoSpace) => {
+                self.applying.running.remove(&job);
+                self.skip_rest(step, job, &SkipReason::NoSpace)?;
+                self.check_phase(step, job.conduit, job.generation, job.kind)
+            }
+            Some(JobStop::Unreachable | JobStop::RootLost) => {
+                running.next = 0;
+                running.retry_ms = Some(now + RETRY_MS);
+                Ok(())
+            }
+        }
+    }
+
+    fn end_job(&mut self, step: &mut Step<'_>, job: JobKey) -> Result<(), CoreError> {
+        self.applying.running.remove(&job);
+        let Some(mut record) = step.txn.job(&job)? else { return Ok(()) };
+        record.state = JobState::Ended;
+        step.txn.put_job(&record)?;
+        self.clean(step, &record.spec);
+        self.check_phase(step, job.conduit, job.generation, job.kind)
+    }
+
+    fn clean(&self, step: &mut Step<'_>, spec: &JobSpec) {
+        // Old bytes of a permanent delete go only with the delete job, which is the generation's last.
+        let purge = match spec.delete_mode {
+            tidegate_protocol::file_sync::DeleteMode::Trash => false,
+            tidegate_protocol::file_sync::DeleteMode::Permanent => spec.key.kind == JobKind::Delete,
+        };
+        step.out.push(Output::Clean { location: spec.target.location, job: spec.key, purge });
+    }
+
+    /// Pauses, resumes or cancels a job of this device.
+    pub(super) fn control_own_job(
+        &mut self,
+        step: &mut Step<'_>,
+        job: JobKey,
+        control: JobControl,
+    ) -> Result<(), CoreError> {
+        let Some(mut record) = step.txn.job(&job)? else { return Ok(()) };
+        if matches!(record.state, JobState::Ended | JobState::Cancelled) {
+            return Ok(());
+        }
+        let at_work = self.applying.running.get(&job).is_some_and(|running| running.leg);
+        match control {
+            JobControl::Pause | JobControl::Cancel if at_work => step.out.push(Output::Control { job, control }),
+            JobControl::Pause => {
+                self.applying.running.remove(&job);
+                record.state = JobState::Paused;
+                step.txn.put_job(&record)?;
+            }
+            JobControl::Cancel => {
+                self.applying.running.remove(&job);
+                self.skip_rest(step, job, &SkipReason::Cancelled)?;
+                self.check_phase(step, job.conduit, job.generation, job.kind)?;
+            }
+            JobControl::Resume if record.state == JobState::Paused => {
+                record.state = JobState::Waiting;
+                step.txn.put_job(&record)?;
+                self.start_job(step, job)?;
+            }
+            JobControl::Resume => {}
+        }
+        Ok(())
+    }
+
+    /// A coordinator asks how a job stands. It is told when there is news, or after a short while.
+    pub(super) fn on_status_wanted(
+        &mut self,
+        step: &mut Step<'_>,
+        ticket: Ticket,
+        peer: DeviceId,
+        job: JobKey,
+        outcomes_from: u32,
+    ) -> Result<(), CoreError> {
+        if step.txn.job(&job)?.is_none_or(|record| record.spec.coordinator != peer) {
+            step.out.push(Output::Respond { ticket, response: refuse(RefusalCode::NotFound, "no such job here") });
+            return Ok(());
+        }
+        let until_ms = step.now.monotonic_ms + REPORT_WAIT_MS;
+        self.applying.waiting.push(Waiting { ticket, job, outcomes_from, until_ms });
+        Ok(())
+    }
+
+    /// Retries what waits, and answers whoever waits for news of a job.
+    pub(super) fn tend_applying(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
+        let now = step.now.monotonic_ms;
+        for job in self.applying.running.keys().copied().collect::<Vec<_>>() {
+            let due = self.applying.running.get_mut(&job).is_some_and(|running| {
+                let due = running.retry_ms.is_some_and(|at| at <= now);
+                if due {
+                    running.retry_ms = None;
+                }
+                due
+            });
+            if due {
+                self.next_leg(step, job)?;
+            }
+        }
+        for waiting in std::mem::take(&mut self.applying.waiting) {
+            let Some(record) = step.txn.job(&waiting.job)? else {
+                let response = refuse(RefusalCode::NotFound, "no such job here");
+                step.out.push(Output::Respond { ticket: waiting.ticket, response });
+                continue;
+            };
+            let over = matches!(record.state, JobState::Ended | JobState::Cancelled);
+            let news = over || record.progress.items_done > u64::from(waiting.outcomes_from);
+            if !news && now < waiting.until_ms {
+                self.applying.waiting.push(waiting);
+                continue;
+            }
+            let known = step.txn.job_outcomes(&waiting.job, waiting.outcomes_from, OUTCOMES_PER_REPORT_MAX)?;
+            let mut bytes = 0;
+            let outcomes = known.into_iter().map_while(|outcome| outcome).take_while(|outcome| {
+                bytes += tidegate_protocol::codec::encode(outcome).len();
+                bytes <= tidegate_protocol::limits::ITEMS_BYTES_MAX
+            });
+            let report = JobReport {
+                job: waiting.job,
+                state: record.state,
+                progress: record.progress,
+                outcomes: outcomes.collect(),
+                current: self.applying.current(&waiting.job),
+            };
+            step.out.push(Output::Respond { ticket: waiting.ticket, response: Response::JobStatus(report) });
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn refuse(code: RefusalCode, why: &str) -> Response {
+    Response::Refused(Refusal::new(code, why))
+}

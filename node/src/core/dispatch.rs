@@ -1,0 +1,319 @@
+//! The coordinator's side of jobs: offering them, handing items over, following them to their end.
+//!
+//! A job on this device is handed to [`super::applying`] directly; one on another device goes by requests that
+//! may be repeated at will: the other side answers with how much it has, and that is where this side goes on.
+
+use tidegate_protocol::file_sync::{ItemOutcome, JobKey, JobKind, JobState, Root, SkipReason};
+use tidegate_protocol::id::{ConduitId, DeviceId};
+use tidegate_protocol::limits::{ITEMS_BYTES_MAX, ITEMS_PER_FRAME_MAX};
+use tidegate_protocol::path::EntryPath;
+use tidegate_protocol::wire::{JobReport, Refusal, RefusalCode, Request, Response};
+
+use super::command::{Fault, FaultCode, Reply};
+use super::file_sync::ItemSkipped;
+use super::{Asked, Core, CoreError, Step};
+use crate::env::NetworkError;
+
+/// Pause before an unanswered request about a job is repeated, in milliseconds.
+const AGAIN_MS: u64 = 1_000;
+/// Generations of a conduit whose items are kept for `gen show`.
+const GENERATIONS_KEPT: u64 = 100;
+
+/// Both roots, from the point of view of the device that changes.
+pub(super) struct Ends<'a> {
+    pub(super) target: &'a Root,
+    pub(super) source: &'a Root,
+}
+
+/// How far the hand-over of one job to another device is.
+#[derive(Debug, Clone)]
+pub(super) struct Dispatch {
+    stage: Stage,
+    /// A request is out.
+    asking: bool,
+    again_ms: u64,
+    /// Outcomes received so far.
+    outcomes: u32,
+    pub(super) current: Vec<EntryPath>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Offer,
+    Items { next: u32 },
+    Follow,
+}
+
+impl Dispatch {
+    const fn new() -> Self {
+        Self { stage: Stage::Offer, asking: false, again_ms: 0, outcomes: 0, current: Vec::new() }
+    }
+
+    /// The other device is not connected any more: begin again from the offer, which costs one round trip.
+    pub(super) const fn lost(&mut self, now_ms: u64) {
+        self.stage = Stage::Offer;
+        self.asking = false;
+        self.again_ms = now_ms;
+    }
+}
+
+impl Core {
+    /// Sends out all jobs of one kind of a generation; if there are none, the phase is over at once.
+    pub(super) fn dispatch(
+        &mut self,
+        step: &mut Step<'_>,
+        conduit: ConduitId,
+        number: u64,
+        kind: JobKind,
+    ) -> Result<(), CoreError> {
+        for record in step.jobs_of(conduit, number)? {
+            let key = record.spec.key;
+            if key.kind != kind || matches!(record.state, JobState::Ended | JobState::Cancelled) {
+                continue;
+            }
+            if key.device == self.me {
+                self.start_job(step, key)?;
+            } else {
+                let mut dispatch = Dispatch::new();
+                dispatch.outcomes = record.progress.items_done as u32;
+                self.service.dispatches.insert(key, dispatch);
+            }
+        }
+        self.check_phase(step, conduit, number, kind)
+    }
+
+    /// If every job of a kind is over, the generation goes on.
+    pub(super) fn check_phase(
+        &mut self,
+        step: &mut Step<'_>,
+        conduit: ConduitId,
+        number: u64,
+        kind: JobKind,
+    ) -> Result<(), CoreError> {
+        let phase = self.service.open.get(&conduit).map(|open| (open.generation.number, open.generation.phase));
+        let expected = match kind {
+            JobKind::Copy => tidegate_protocol::file_sync::Phase::Copying,
+            JobKind::Delete => tidegate_protocol::file_sync::Phase::Deleting,
+        };
+        if phase != Some((number, expected)) {
+            return Ok(());
+        }
+        let jobs = step.jobs_of(conduit, number)?;
+        let over = |state| matches!(state, JobState::Ended | JobState::Cancelled);
+        if jobs.iter().filter(|record| record.spec.key.kind == kind).all(|record| over(record.state)) {
+            self.on_jobs_over(step, conduit, number, kind)?;
+        }
+        Ok(())
+    }
+
+    /// Asks what is due of the devices that have our jobs.
+    pub(super) fn tend_service(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
+        let now = step.now.monotonic_ms;
+        for key in self.service.dispatches.keys().copied().collect::<Vec<_>>() {
+            let Some(dispatch) = self.service.dispatches.get_mut(&key) else { continue };
+            let reachable = self.library.peers.get(&key.device).is_some_and(|peer| peer.greeted);
+            if dispatch.asking || dispatch.again_ms > now || !reachable {
+                continue;
+            }
+            dispatch.asking = true;
+            let (stage, outcomes) = (dispatch.stage, dispatch.outcomes);
+            let Some(record) = step.txn.job(&key)? else { continue };
+            let request = match stage {
+                Stage::Offer => Request::JobOffer(record.spec),
+                Stage::Items { next } => {
+                    let mut items = step.txn.job_items(&key, next, ITEMS_PER_FRAME_MAX)?;
+                    let mut bytes = 0;
+                    let fits = items.iter().take_while(|item| {
+                        bytes += tidegate_protocol::codec::encode(item).len();
+                        bytes <= ITEMS_BYTES_MAX
+                    });
+                    let fits = fits.count().max(1);
+                    items.truncate(fits);
+                    Request::JobItems { job: key, first: next, items }
+                }
+                Stage::Follow => Request::JobStatus { job: key, outcomes_from: outcomes },
+            };
+            self.ask(step, key.device, request, Asked::Job(key));
+        }
+        let due = self.service.dispatches.values().filter(|dispatch| !dispatch.asking);
+        let due = due.map(|dispatch| dispatch.again_ms).filter(|at| *at > now).min();
+        self.service.wake_ms = [due, self.next_scheduled()].into_iter().flatten().min();
+        Ok(())
+    }
+
+    /// The other device has answered about a job.
+    pub(super) fn on_job_answer(
+        &mut self,
+        step: &mut Step<'_>,
+        key: JobKey,
+        result: Result<Response, NetworkError>,
+    ) -> Result<(), CoreError> {
+        let now = step.now.monotonic_ms;
+        let Some(dispatch) = self.service.dispatches.get_mut(&key) else { return Ok(()) };
+        dispatch.asking = false;
+        let Some(record) = step.txn.job(&key)? else { return Ok(()) };
+        match result {
+            Ok(Response::JobAccepted { items }) => {
+                dispatch.stage = if items >= record.spec.items { Stage::Follow } else { Stage::Items { next: items } };
+                Ok(())
+            }
+            Ok(Response::JobStatus(report)) if report.job == key => self.on_report(step, report),
+            Ok(Response::Refused(refusal)) => self.on_refused(step, key, &refusal),
+            Ok(_) | Err(_) => {
+                dispatch.lost(now + AGAIN_MS);
+                Ok(())
+            }
+        }
+    }
+
+    fn on_report(&mut self, step: &mut Step<'_>, report: JobReport) -> Result<(), CoreError> {
+        let key = report.job;
+        let Some(dispatch) = self.service.dispatches.get_mut(&key) else { return Ok(()) };
+        let Some(mut record) = step.txn.job(&key)? else { return Ok(()) };
+        let first = dispatch.outcomes;
+        let room = (record.spec.items - first.min(record.spec.items)) as usize;
+        let outcomes: Vec<(u32, ItemOutcome)> = (first..).zip(report.outcomes.into_iter().take(room)).collect();
+        dispatch.outcomes = first + outcomes.len() as u32;
+        dispatch.current = report.current;
+        let complete = dispatch.outcomes == record.spec.items;
+        record.progress.items_skipped += outcomes.iter().filter(|(_, o)| o.skipped().is_some()).count() as u64;
+        record.progress.items_done = u64::from(dispatch.outcomes);
+        record.progress.bytes_done = report.progress.bytes_done;
+        record.progress.bytes_reused = report.progress.bytes_reused;
+        step.txn.put_job_outcomes(&key, outcomes)?;
+        let over = complete && matches!(report.state, JobState::Ended | JobState::Cancelled);
+        record.state = match report.state {
+            // Not over here before the last outcome is here.
+            JobState::Ended | JobState::Cancelled if !over => JobState::Running,
+            state => state,
+        };
+        step.txn.put_job(&record)?;
+        if let Some(open) = self.service.open.get_mut(&key.conduit) {
+            open.rate.note(step.now.monotonic_ms, record.progress.bytes_done);
+        }
+        if over {
+            self.service.dispatches.remove(&key);
+            self.check_phase(step, key.conduit, key.generation, key.kind)?;
+        }
+        Ok(())
+    }
+
+    /// The other device will not do it: every item is recorded as skipped, and the generation goes on.
+    fn on_refused(&mut self, step: &mut Step<'_>, key: JobKey, refusal: &Refusal) -> Result<(), CoreError> {
+        let reason = match refusal.code {
+            RefusalCode::NotFound => {
+                // It has forgotten the job (its state was lost): offer it again.
+                if let Some(dispatch) = self.service.dispatches.get_mut(&key) {
+                    dispatch.lost(step.now.monotonic_ms + AGAIN_MS);
+                }
+                return Ok(());
+            }
+            RefusalCode::NotAllowed => SkipReason::NotAllowed,
+            RefusalCode::Version
+            | RefusalCode::Library
+            | RefusalCode::Fenced
+            | RefusalCode::Held
+            | RefusalCode::NotCaughtUp
+            | RefusalCode::PlanStale
+            | RefusalCode::Busy
+            | RefusalCode::Disabled
+            | RefusalCode::Malformed
+            | RefusalCode::Internal => SkipReason::Io(refusal.why.clone()),
+        };
+        tracing::warn!(job = %key, %refusal, "a job was refused");
+        self.service.dispatches.remove(&key);
+        self.skip_rest(step, key, &reason)?;
+        self.check_phase(step, key.conduit, key.generation, key.kind)
+    }
+
+    /// Records a reason for every item without an outcome, and ends the job.
+    pub(super) fn skip_rest(&mut self, step: &mut Step<'_>, key: JobKey, reason: &SkipReason) -> Result<(), CoreError> {
+        let Some(mut record) = step.txn.job(&key)? else { return Ok(()) };
+        let known = step.txn.job_outcomes(&key, 0, record.spec.items as usize)?;
+        let open = (0..record.spec.items).filter(|index| known.get(*index as usize).is_none_or(Option::is_none));
+        let outcomes: Vec<(u32, ItemOutcome)> =
+            open.map(|index| (index, ItemOutcome::Skipped(reason.clone()))).collect();
+        record.progress.items_done += outcomes.len() as u64;
+        record.progress.items_skipped += outcomes.len() as u64;
+        step.txn.put_job_outcomes(&key, outcomes)?;
+        record.state = if *reason == SkipReason::Cancelled { JobState::Cancelled } else { JobState::Ended };
+        Ok(step.txn.put_job(&record)?)
+    }
+
+    /// A generation is closed: items of those long past go; their records stay as rows.
+    pub(super) fn forget_old_jobs(
+        &mut self,
+        step: &mut Step<'_>,
+        conduit: ConduitId,
+        number: u64,
+    ) -> Result<(), CoreError> {
+        let Some(old) = number.checked_sub(GENERATIONS_KEPT) else { return Ok(()) };
+        for record in step.jobs_of(conduit, old)? {
+            step.txn.remove_job(&record.spec.key)?;
+        }
+        Ok(())
+    }
+
+    /// Coordinator of a conduit, if it is another device that is connected.
+    pub(super) fn remote_coordinator(
+        &self,
+        conduit: &tidegate_protocol::file_sync::Conduit,
+    ) -> Result<Option<DeviceId>, Fault> {
+        let device = conduit.coordinator();
+        if device == self.me {
+            return Ok(None);
+        }
+        if self.library.peers.get(&device).is_some_and(|peer| peer.greeted) {
+            return Ok(Some(device));
+        }
+        Err(Fault::new(
+            FaultCode::Unreachable,
+            "the device that runs this conduit is not connected; nothing was changed",
+            format!("the source's device ({}) resolves and dispatches, and it is offline", device.short()),
+            &["tidegate device list"],
+        ))
+    }
+}
+
+/// The answer of a coordinator to another device.
+pub(super) fn coordinated(reply: Result<Reply, Fault>) -> Response {
+    match reply {
+        Ok(Reply::Started(started)) => Response::Coordinated { generation: started.generation },
+        Ok(_) => Response::Coordinated { generation: None },
+        Err(fault) => {
+            let code = match fault.code {
+                FaultCode::NoSuchName | FaultCode::NameTaken => RefusalCode::NotFound,
+                FaultCode::NotCaughtUp | FaultCode::RootMissing | FaultCode::Unreachable => RefusalCode::NotCaughtUp,
+                FaultCode::SafetyStop => RefusalCode::Held,
+                FaultCode::PlanStale => RefusalCode::PlanStale,
+                FaultCode::AlreadyRunning => RefusalCode::Busy,
+                FaultCode::ConduitDisabled => RefusalCode::Disabled,
+                FaultCode::Refused | FaultCode::ConduitRule => RefusalCode::NotAllowed,
+                FaultCode::Usage => RefusalCode::Malformed,
+                FaultCode::Storage | FaultCode::Internal => RefusalCode::Internal,
+            };
+            Response::Refused(Refusal::new(code, format!("{}: {}", fault.message, fault.why)))
+        }
+    }
+}
+
+/// What a coordinator's refusal means to the person who asked here.
+pub(super) fn fault_of(refusal: &Refusal) -> Fault {
+    let code = match refusal.code {
+        RefusalCode::NotFound => FaultCode::NoSuchName,
+        RefusalCode::NotAllowed | RefusalCode::Library => FaultCode::Refused,
+        RefusalCode::Held => FaultCode::SafetyStop,
+        RefusalCode::NotCaughtUp => FaultCode::NotCaughtUp,
+        RefusalCode::PlanStale => FaultCode::PlanStale,
+        RefusalCode::Busy => FaultCode::AlreadyRunning,
+        RefusalCode::Disabled => FaultCode::ConduitDisabled,
+        RefusalCode::Malformed => FaultCode::Usage,
+        RefusalCode::Version | RefusalCode::Fenced | RefusalCode::Internal => FaultCode::Internal,
+    };
+    Fault::new(
+        code,
+        "the device that runs this conduit refused; nothing was changed",
+        refusal.why.clone(),
+        &["on that device: tidegate status"],
+    )
+}

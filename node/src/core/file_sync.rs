@@ -1,0 +1,504 @@
+//! `FileSyncService`: generations, from `sync_now` to verified, on the device that coordinates.
+//!
+//! A generation is opened only with a plan that came through the gate. Copy jobs go out first; when every
+//! copy is durable or recorded as failed, the deletes follow, without those whose content a failed copy still
+//! needs. Jobs do not say whether it worked: the gate opens again, the resolver runs again, and only an empty
+//! plan is verified.
+//!
+//! What is open is in the replica: the generation with its phase, its plan, its jobs with their outcomes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidegate_protocol::file_sync::{
+    Action, Baseline, Conduit, Generation, GenerationTotals, Item, ItemOutcome, JobKey, JobKind, JobProgress, JobSpec,
+    JobState, Phase, Plan, PlanId, PreImage, SkipReason, Verification,
+};
+use tidegate_protocol::hash::ContentHash;
+use tidegate_protocol::id::{ConduitId, DeviceId};
+use tidegate_storage::store::JobRecord;
+
+use super::command::{Fault, FaultCode, Reply, Started};
+use super::dispatch::Dispatch;
+use super::gate::Attempt;
+use super::io::{Output, Ticket};
+use super::{Core, CoreError, Step};
+use crate::env::Now;
+
+/// Why an attempt was begun, and so what happens with its plan.
+#[derive(Debug, Clone)]
+pub(super) enum Purpose {
+    /// A person wants to see the plan.
+    Plan(Ticket),
+    /// `sync_now`.
+    Sync(SyncCall),
+    /// A generation's jobs are done; was it enough?
+    Verify(u64),
+}
+
+/// One call of `sync_now`.
+#[derive(Debug, Clone)]
+pub(super) struct SyncCall {
+    /// Who waits for the answer; nobody for a schedule.
+    pub(super) caller: Option<Caller>,
+    /// Only this plan will do (its short form).
+    pub(super) plan: Option<String>,
+    /// The plan was approved by its id.
+    pub(super) approve: bool,
+}
+
+/// Who waits for an answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Caller {
+    /// A person at this device.
+    Person(Ticket),
+    /// Another device, on behalf of a person there.
+    Peer(Ticket),
+}
+
+/// What is known of the moment only.
+#[derive(Default)]
+pub(super) struct FileSyncService {
+    /// The open generation of each conduit that this device coordinates.
+    pub(super) open: BTreeMap<ConduitId, Open>,
+    /// Held plans, by conduit: what was shown, and why it waits.
+    pub(super) held: BTreeMap<ConduitId, PlanId>,
+    pub(super) dispatches: BTreeMap<JobKey, Dispatch>,
+    pub(super) wake_ms: Option<u64>,
+}
+
+/// An open generation.
+pub(super) struct Open {
+    pub(super) generation: Generation,
+    pub(super) rate: super::progress::Rate,
+}
+
+impl FileSyncService {
+    /// Whether a generation of the conduit is open here.
+    pub(super) fn is_running(&self, conduit: ConduitId) -> bool {
+        self.open.contains_key(&conduit)
+    }
+
+    pub(super) fn next_wake(&self) -> Option<u64> {
+        self.wake_ms
+    }
+
+    pub(super) fn forget_peer(&mut self, device: DeviceId, now: Now) {
+        for (job, dispatch) in &mut self.dispatches {
+            if job.device == device {
+                dispatch.lost(now.monotonic_ms);
+            }
+        }
+    }
+}
+
+impl Core {
+    /// Takes up every generation that was open when the node stopped.
+    pub(super) fn begin_service(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
+        for conduit in step.txn.conduits()? {
+            if conduit.coordinator() != self.me {
+                continue;
+            }
+            if let Some(held) = step.held(conduit.id)? {
+                self.service.held.insert(conduit.id, held);
+            }
+            let Some(generation) = step.txn.generations(conduit.id, 1)?.pop() else { continue };
+            if generation.phase == Phase::Closed {
+                continue;
+            }
+            let rate = super::progress::Rate::new(step.now.monotonic_ms);
+            let (number, phase) = (generation.number, generation.phase);
+            self.service.open.insert(conduit.id, Open { generation, rate });
+            match phase {
+                Phase::Copying => self.dispatch(step, conduit.id, number, JobKind::Copy)?,
+                Phase::Deleting => self.dispatch(step, conduit.id, number, JobKind::Delete)?,
+                Phase::Verifying => self.attempt(step, conduit.id, Purpose::Verify(number), None),
+                Phase::Closed => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// `sync_now`: exactly one of simultaneous calls wins; the others are told that it runs.
+    pub(super) fn sync_now(
+        &mut self,
+        step: &mut Step<'_>,
+        conduit: &Conduit,
+        call: SyncCall,
+        wait_ms: u64,
+    ) -> Result<(), CoreError> {
+        let name = &conduit.settings.name.value;
+        let fault = if !conduit.settings.enabled.value || conduit.settings.paused.value {
+            let state = if conduit.settings.enabled.value { "paused" } else { "disabled" };
+            Some(Fault::new(
+                FaultCode::ConduitDisabled,
+                format!("{name} is {state}; nothing was changed"),
+                format!("a {state} conduit starts nothing"),
+                &[&format!("tidegate conduit resume {name}")],
+            ))
+        } else if self.service.is_running(conduit.id) || self.is_syncing(conduit.id) {
+            Some(Fault::new(
+                FaultCode::AlreadyRunning,
+                format!("{name} is running already; this call changed nothing"),
+                "one generation of a conduit runs at a time",
+                &["tidegate status", "tidegate job list"],
+            ))
+        } else {
+            None
+        };
+        match fault {
+            Some(fault) => self.answer(step, call.caller, Err(fault)),
+            None => self.attempt(step, conduit.id, Purpose::Sync(call), Some(wait_ms)),
+        }
+        Ok(())
+    }
+
+    fn is_syncing(&self, conduit: ConduitId) -> bool {
+        self.gate
+            .attempts
+            .values()
+            .any(|a| a.conduit == conduit && matches!(a.purpose, Purpose::Sync(_) | Purpose::Verify(_)))
+    }
+
+    /// The resolver has answered an attempt.
+    pub(super) fn on_plan(
+        &mut self,
+        step: &mut Step<'_>,
+        attempt: Attempt,
+        plan: Plan,
+        baseline: &Baseline,
+    ) -> Result<(), CoreError> {
+        let Some(conduit) = step.txn.conduit(attempt.conduit)?.filter(|conduit| !conduit.removed.value) else {
+            return self.give_up(step, attempt, None);
+        };
+        match attempt.purpose {
+            Purpose::Plan(ticket) => {
+                self.keep_plan(step, &conduit, &plan)?;
+                let view = self.plan_view(step, &conduit, plan)?;
+                step.out.push(Output::Reply { ticket, reply: Ok(Reply::Plan(Box::new(view))) });
+                Ok(())
+            }
+            Purpose::Sync(call) => self.on_sync_plan(step, &conduit, &call, &plan, baseline),
+            Purpose::Verify(number) => self.on_verify_plan(step, &conduit, number, &plan, baseline),
+        }
+    }
+
+    fn on_sync_plan(
+        &mut self,
+        step: &mut Step<'_>,
+        conduit: &Conduit,
+        call: &SyncCall,
+        plan: &Plan,
+        baseline: &Baseline,
+    ) -> Result<(), CoreError> {
+        let name = conduit.settings.name.value.clone();
+        let covered = self.is_covered(step, conduit, call, plan)?;
+        if let Some(wanted) = call.plan.as_ref().filter(|_| !covered) {
+            let fault = Fault::new(
+                FaultCode::PlanStale,
+                format!("{wanted} is not the plan of {name} any more; nothing was changed"),
+                format!("the ends have changed since; the plan is now {}", plan.id.short()),
+                &[&format!("tidegate plan {name}")],
+            );
+            self.answer(step, call.caller, Err(fault));
+            return Ok(());
+        }
+        if plan.is_empty() {
+            self.agree(step, conduit, baseline, plan)?;
+            self.answer(step, call.caller, Ok(Reply::Started(Started { conduit: name, generation: None })));
+            return Ok(());
+        }
+        let approved = call.approve || step.txn.approval(&plan.id)?.is_some();
+        if !plan.halts.is_empty() && !approved {
+            self.hold(step, conduit, plan)?;
+            self.answer(step, call.caller, Err(held_fault(conduit, plan)));
+            return Ok(());
+        }
+        if call.approve {
+            self.keep_plan(step, conduit, plan)?;
+            step.txn.approve_plan(&plan.id, step.now.wall_ms)?;
+        }
+        let number = self.open_generation(step, conduit, plan, None)?;
+        self.answer(step, call.caller, Ok(Reply::Started(Started { conduit: name, generation: Some(number) })));
+        Ok(())
+    }
+
+    /// Whether the plan that a person names covers this one: the index may have moved on, but nothing is done
+    /// that was not shown.
+    fn is_covered(&self, step: &Step<'_>, conduit: &Conduit, call: &SyncCall, plan: &Plan) -> Result<bool, CoreError> {
+        let Some(wanted) = &call.plan else { return Ok(true) };
+        let shown = if call.approve { step.held(conduit.id)? } else { step.shown(conduit.id)? };
+        let Some(shown) = shown.filter(|shown| shown.short() == *wanted) else { return Ok(plan.id.short() == *wanted) };
+        Ok(step.txn.plan(&shown)?.is_some_and(|shown| plan.is_within(&shown.plan)))
+    }
+
+    /// A guard stops a plan: it waits, by its id, for a person.
+    pub(super) fn hold(&mut self, step: &mut Step<'_>, conduit: &Conduit, plan: &Plan) -> Result<(), CoreError> {
+        self.keep_plan(step, conduit, plan)?;
+        step.set_held(conduit.id, Some(plan.id))?;
+        self.service.held.insert(conduit.id, plan.id);
+        Ok(())
+    }
+
+    /// There is no plan, though the gate was open.
+    pub(super) fn unresolved(&mut self, step: &mut Step<'_>, attempt: Attempt, why: &str) -> Result<(), CoreError> {
+        let fault = Fault::new(
+            FaultCode::Internal,
+            "the conduit cannot be resolved; nothing was changed",
+            why,
+            &["tidegate conduit show NAME", "tidegate location list"],
+        );
+        match attempt.purpose {
+            Purpose::Plan(ticket) => step.out.push(Output::Reply { ticket, reply: Err(fault) }),
+            Purpose::Sync(call) => self.answer(step, call.caller, Err(fault)),
+            Purpose::Verify(number) => {
+                // What is left is not known: nothing that was planned counts as proven.
+                let jobs = step.jobs_of(attempt.conduit, number)?;
+                let remaining = jobs.iter().map(|record| u64::from(record.spec.items)).sum();
+                self.close(step, attempt.conduit, number, Verification::Failed { remaining })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores plan and generation, then sends the copies out.
+    pub(super) fn open_generation(
+        &mut self,
+        step: &mut Step<'_>,
+        conduit: &Conduit,
+        plan: &Plan,
+        follows: Option<u64>,
+    ) -> Result<u64, CoreError> {
+        let number = step.txn.generation_seen(conduit.id)? + 1;
+        let generation = Generation {
+            conduit: conduit.id,
+            number,
+            plan: plan.id,
+            heads: plan.heads.clone(),
+            follows,
+            phase: Phase::Copying,
+            statuses: vec![(step.now.wall_ms, Verification::Unverified)],
+            opened_ms: step.now.wall_ms,
+            closed_ms: None,
+            totals: GenerationTotals { conflicts: plan.conflicts().len() as u64, ..GenerationTotals::default() },
+        };
+        step.txn.put_plan(plan)?;
+        step.txn.put_generation(&generation)?;
+        step.txn.see_generation(conduit.id, number)?;
+        step.set_held(conduit.id, None)?;
+        self.service.held.remove(&conduit.id);
+        let approved = !plan.halts.is_empty();
+        for (root, source, ops) in [
+            (&conduit.target, &conduit.source, &plan.operations.source_to_target),
+            (&conduit.source, &conduit.target, &plan.operations.target_to_source),
+        ] {
+            let key = JobKey { conduit: conduit.id, generation: number, device: root.device, kind: JobKind::Copy };
+            let ends = super::dispatch::Ends { target: root, source };
+            self.store_job(step, conduit, key, plan, approved, &ends, &ops.copies)?;
+        }
+        let rate = super::progress::Rate::new(step.now.monotonic_ms);
+        self.service.open.insert(conduit.id, Open { generation, rate });
+        self.dispatch(step, conduit.id, number, JobKind::Copy)?;
+        Ok(number)
+    }
+
+    /// Writes a job of this generation; nothing if it has no items.
+    #[expect(clippy::too_many_arguments, reason = "one row of facts, named at the only two calls")]
+    fn store_job(
+        &mut self,
+        step: &mut Step<'_>,
+        conduit: &Conduit,
+        key: JobKey,
+        plan: &Plan,
+        approved: bool,
+        ends: &super::dispatch::Ends<'_>,
+        items: &[Item],
+    ) -> Result<(), CoreError> {
+        if items.is_empty() {
+            return Ok(());
+        }
+        let spec = JobSpec {
+            key,
+            coordinator: self.me,
+            definition: plan.definition,
+            plan: plan.id,
+            approved,
+            target: ends.target.clone(),
+            source: ends.source.clone(),
+            parallel_transfers: conduit.settings.parallel_transfers.value,
+            bandwidth_limit: conduit.settings.bandwidth_limit.value,
+            delete_mode: conduit.settings.delete_mode.value,
+            items: u32::try_from(items.len()).unwrap_or(u32::MAX),
+            bytes: items.iter().map(installed_bytes).sum(),
+        };
+        let record = JobRecord { spec, state: JobState::Waiting, progress: JobProgress::default(), items_stored: 0 };
+        step.txn.put_job(&record)?;
+        for (page, items) in items.chunks(tidegate_protocol::limits::ITEMS_PER_FRAME_MAX).enumerate() {
+            let first = (page * tidegate_protocol::limits::ITEMS_PER_FRAME_MAX) as u32;
+            step.txn.put_job_items(&key, first, items)?;
+        }
+        Ok(())
+    }
+
+    /// All jobs of a kind are over: go on with the next phase.
+    pub(super) fn on_jobs_over(
+        &mut self,
+        step: &mut Step<'_>,
+        conduit: ConduitId,
+        number: u64,
+        kind: JobKind,
+    ) -> Result<(), CoreError> {
+        match kind {
+            JobKind::Copy => self.begin_deletes(step, conduit, number),
+            JobKind::Delete => self.begin_verify(step, conduit, number),
+        }
+    }
+
+    fn begin_deletes(&mut self, step: &mut Step<'_>, id: ConduitId, number: u64) -> Result<(), CoreError> {
+        let (Some(conduit), Some(open)) = (step.txn.conduit(id)?, self.service.open.get_mut(&id)) else {
+            return Ok(());
+        };
+        let Some(plan) = step.txn.plan(&open.generation.plan)?.map(|stored| stored.plan) else { return Ok(()) };
+        open.generation.phase = Phase::Deleting;
+        let failed = failed_contents(step, id, number)?;
+        let approved = !plan.halts.is_empty();
+        let mut suppressed = 0;
+        for (root, source, ops) in [
+            (&conduit.target, &conduit.source, &plan.operations.source_to_target),
+            (&conduit.source, &conduit.target, &plan.operations.target_to_source),
+        ] {
+            let (kept, go): (Vec<Item>, Vec<Item>) = ops
+                .deletes
+                .iter()
+                .cloned()
+                .partition(|item| content_of(&item.expect).is_some_and(|c| failed.contains(&c)));
+            suppressed += kept.len() as u64;
+            let key = JobKey { conduit: id, generation: number, device: root.device, kind: JobKind::Delete };
+            if step.txn.job(&key)?.is_none() {
+                let ends = super::dispatch::Ends { target: root, source };
+                self.store_job(step, &conduit, key, &plan, approved, &ends, &go)?;
+            }
+        }
+        if let Some(open) = self.service.open.get_mut(&id) {
+            open.generation.totals.skipped += suppressed;
+            step.txn.put_generation(&open.generation)?;
+        }
+        self.dispatch(step, id, number, JobKind::Delete)
+    }
+
+    /// Keeps a shown plan, so that it can be named; plans that nothing refers to any more go.
+    pub(super) fn keep_plan(&mut self, step: &mut Step<'_>, conduit: &Conduit, plan: &Plan) -> Result<(), CoreError> {
+        if let Some(shown) = step.shown(conduit.id)?
+            && shown != plan.id
+            && step.txn.generations(conduit.id, 64)?.iter().all(|generation| generation.plan != shown)
+        {
+            step.txn.remove_plan(&shown)?;
+        }
+        step.txn.put_plan(plan)?;
+        step.set_shown(conduit.id, plan.id)
+    }
+
+    /// Ends an attempt that will not get a plan.
+    pub(super) fn give_up(
+        &mut self,
+        step: &mut Step<'_>,
+        attempt: Attempt,
+        conduit: Option<&Conduit>,
+    ) -> Result<(), CoreError> {
+        let fault = match (conduit, attempt.closed) {
+            (Some(conduit), Some(closed)) => self.gate_fault(step, conduit, &closed)?,
+            (Some(_) | None, _) => Fault::new(
+                FaultCode::NoSuchName,
+                "the conduit was removed meanwhile; nothing was changed",
+                "another device or command removed it",
+                &["tidegate conduit list"],
+            ),
+        };
+        match attempt.purpose {
+            Purpose::Plan(ticket) => step.out.push(Output::Reply { ticket, reply: Err(fault) }),
+            Purpose::Sync(call) => {
+                self.answer(step, call.caller, Err(fault));
+                if call.caller.is_none() {
+                    self.schedule_retry(step, attempt.conduit);
+                }
+            }
+            // Only a removed conduit ends a verification early.
+            Purpose::Verify(_) => {
+                self.service.open.remove(&attempt.conduit);
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands an answer to whoever called.
+    pub(super) fn answer(&mut self, step: &mut Step<'_>, caller: Option<Caller>, reply: Result<Reply, Fault>) {
+        match caller {
+            None => {
+                if let Err(fault) = reply {
+                    tracing::info!(%fault, why = %fault.why, "a scheduled run did not start");
+                }
+            }
+            Some(Caller::Person(ticket)) => step.out.push(Output::Reply { ticket, reply }),
+            Some(Caller::Peer(ticket)) => {
+                let response = super::dispatch::coordinated(reply);
+                step.out.push(Output::Respond { ticket, response });
+            }
+        }
+    }
+}
+
+fn held_fault(conduit: &Conduit, plan: &Plan) -> Fault {
+    let name = &conduit.settings.name.value;
+    let why: Vec<String> = plan.halts.iter().map(ToString::to_string).collect();
+    Fault::new(
+        FaultCode::SafetyStop,
+        format!("{name} is held; nothing was changed"),
+        why.join("; "),
+        &[&format!("tidegate plan {name}"), &format!("if that is what you want: tidegate approve {}", plan.id.short())],
+    )
+}
+
+/// Bytes of content that an item installs.
+pub(super) fn installed_bytes(item: &Item) -> u64 {
+    match &item.action {
+        Action::InstallFile { file, .. } => file.size,
+        Action::MakeDirectory { .. }
+        | Action::InstallSymlink { .. }
+        | Action::RenameFile { .. }
+        | Action::SetMetadata { .. }
+        | Action::Remove { .. }
+        | Action::RemoveDirectory { .. } => 0,
+    }
+}
+
+fn content_of(expect: &PreImage) -> Option<ContentHash> {
+    match expect {
+        PreImage::File { content, .. } => Some(*content),
+        PreImage::Absent | PreImage::Directory | PreImage::Symlink { .. } => None,
+    }
+}
+
+/// Contents that copies of this generation failed to install: what must not be deleted elsewhere.
+fn failed_contents(step: &Step<'_>, conduit: ConduitId, number: u64) -> Result<BTreeSet<ContentHash>, CoreError> {
+    let mut failed = BTreeSet::new();
+    step.each_skip(conduit, number, JobKind::Copy, &mut |item, _| {
+        if let Action::InstallFile { file, .. } | Action::RenameFile { file, .. } = &item.action {
+            failed.insert(file.content);
+        }
+    })?;
+    Ok(failed)
+}
+
+impl ItemSkipped for ItemOutcome {
+    fn skipped(&self) -> Option<&SkipReason> {
+        match self {
+            Self::Done => None,
+            Self::Skipped(reason) => Some(reason),
+        }
+    }
+}
+
+/// Reads an outcome.
+pub(super) trait ItemSkipped {
+    /// Why it was not done.
+    fn skipped(&self) -> Option<&SkipReason>;
+}

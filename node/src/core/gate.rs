@@ -1,0 +1,423 @@
+//! Asking both ends, and opening the gate.
+//!
+//! An [`Attempt`] collects fresh evidence from the owners of a conduit's ends until
+//! `tidegate_protocol::library_sync::gate::open` grants the token, or its time is over. The token leaves at
+//! once with a wish to resolve, in the same step and so over the same state of the replica.
+
+use std::collections::BTreeMap;
+
+use tidegate_protocol::file_sync::{Baseline, Conduit, Plan};
+use tidegate_protocol::id::{ConduitId, DeviceId, LocationId, Nonce};
+use tidegate_protocol::library_sync::gate::{self, GateView, LocationView, OtherView, OwnerView};
+use tidegate_protocol::library_sync::{GateClosed, Head, RootState, SignedHead};
+use tidegate_protocol::limits::ANSWER_MS_MAX;
+use tidegate_protocol::wire::{Request, Response};
+
+use super::file_sync::Purpose;
+use super::io::{Output, Ticket};
+use super::{Asked, Core, CoreError, Step};
+use crate::env::{NetworkError, Now};
+
+/// Pause before an owner that gave no usable evidence is asked again, in milliseconds.
+const ASK_AGAIN_MS: u64 = 100;
+/// How long an owner holds its answer back while it settles, in milliseconds: less than an ask may take.
+const SETTLE_ANSWER_MS: u64 = ANSWER_MS_MAX / 4;
+
+/// All attempts at the moment, and the questions of others that wait for quiet.
+#[derive(Default)]
+pub(super) struct Gate {
+    pub(super) attempts: BTreeMap<u64, Attempt>,
+    next: u64,
+    questions: Vec<Question>,
+    wake_ms: Option<u64>,
+}
+
+/// One attempt to open the gate for a conduit.
+pub(super) struct Attempt {
+    pub(super) conduit: ConduitId,
+    pub(super) purpose: Purpose,
+    began: Now,
+    /// When to give up; `None` for never.
+    until_ms: Option<u64>,
+    evidence: BTreeMap<DeviceId, Evidence>,
+    asking: BTreeMap<DeviceId, u64>,
+    again_ms: BTreeMap<DeviceId, u64>,
+    /// Own locations: the barriers that evidence about the own disk waits for.
+    barriers: Option<Vec<(LocationId, u64)>>,
+    own_ms: Option<u64>,
+    /// The wish to resolve that is out.
+    pub(super) resolving: Option<Ticket>,
+    pub(super) closed: Option<GateClosed>,
+}
+
+/// A head that an owner signed over our own nonce.
+struct Evidence {
+    at_ms: u64,
+    head: Head,
+    offset_ms: i64,
+}
+
+/// A question of another device that waits until the own disk is quiet.
+struct Question {
+    ticket: Ticket,
+    nonce: Nonce,
+    conduit: Option<ConduitId>,
+    barriers: Vec<(LocationId, u64)>,
+    until_ms: u64,
+}
+
+/// An outstanding ask for heads.
+#[derive(Debug, Clone)]
+pub(super) struct HeadsAsked {
+    pub(super) device: DeviceId,
+    pub(super) nonce: Nonce,
+    pub(super) attempt: Option<u64>,
+    pub(super) asked: Now,
+}
+
+impl Gate {
+    pub(super) fn next_wake(&self) -> Option<u64> {
+        self.wake_ms
+    }
+
+    pub(super) fn forget_peer(&mut self, device: DeviceId) {
+        for attempt in self.attempts.values_mut() {
+            attempt.evidence.remove(&device);
+            attempt.asking.remove(&device);
+        }
+    }
+
+    /// The attempt that works on a conduit, if any.
+    pub(super) fn of(&self, conduit: ConduitId) -> Option<&Attempt> {
+        self.attempts.values().find(|attempt| attempt.conduit == conduit)
+    }
+}
+
+impl Core {
+    /// Begins an attempt; `wait_ms` of `None` never gives up.
+    pub(super) fn attempt(&mut self, step: &Step<'_>, conduit: ConduitId, purpose: Purpose, wait_ms: Option<u64>) {
+        self.gate.next += 1;
+        let attempt = Attempt {
+            conduit,
+            purpose,
+            began: step.now,
+            until_ms: wait_ms.map(|wait_ms| step.now.monotonic_ms.saturating_add(wait_ms)),
+            evidence: BTreeMap::new(),
+            asking: BTreeMap::new(),
+            again_ms: BTreeMap::new(),
+            barriers: None,
+            own_ms: None,
+            resolving: None,
+            closed: None,
+        };
+        self.gate.attempts.insert(self.gate.next, attempt);
+    }
+
+    /// Another device wants evidence; it gets it when the own disk has been looked at, or says why not.
+    pub(super) fn on_heads_wanted(
+        &mut self,
+        step: &Step<'_>,
+        ticket: Ticket,
+        nonce: Nonce,
+        locations: &[LocationId],
+        conduit: Option<ConduitId>,
+    ) {
+        let barriers = self.locations.want_barriers(locations);
+        let until_ms = step.now.monotonic_ms + SETTLE_ANSWER_MS;
+        self.gate.questions.push(Question { ticket, nonce, conduit, barriers, until_ms });
+    }
+
+    pub(super) fn on_heads_answer(
+        &mut self,
+        step: &mut Step<'_>,
+        asked: &HeadsAsked,
+        result: Result<Response, NetworkError>,
+    ) -> Result<(), CoreError> {
+        let attempt = asked.attempt;
+        if let Some(attempt) = attempt.and_then(|id| self.gate.attempts.get_mut(&id)) {
+            attempt.asking.remove(&asked.device);
+            attempt.again_ms.insert(asked.device, step.now.monotonic_ms + ASK_AGAIN_MS);
+        }
+        let Ok(Response::Heads { own, others, generation }) = result else {
+            if let Some(peer) = self.library.peers.get_mut(&asked.device) {
+                peer.asking_failed(step.now.monotonic_ms);
+            }
+            return Ok(());
+        };
+        let Some(head) = self.on_heads(step, asked.device, &own, &others)? else { return Ok(()) };
+        if head.nonce != Some(asked.nonce) {
+            return Ok(());
+        }
+        // The owner read its clock somewhere between our question and its answer: halfway is the best guess.
+        let halfway =
+            i128::from(asked.asked.wall_ms) + i128::from(step.now.monotonic_ms - asked.asked.monotonic_ms) / 2;
+        let offset_ms = (i128::from(head.wall_ms) - halfway) as i64;
+        self.confirm(step, &head, offset_ms);
+        if let Some(attempt) = attempt.and_then(|id| self.gate.attempts.get_mut(&id)) {
+            let conduit = attempt.conduit;
+            attempt.evidence.insert(asked.device, Evidence { at_ms: step.now.monotonic_ms, head, offset_ms });
+            step.txn.see_generation(conduit, generation)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_resolved(
+        &mut self,
+        step: &mut Step<'_>,
+        ticket: Ticket,
+        result: Result<(Box<Plan>, Baseline), String>,
+    ) -> Result<(), CoreError> {
+        let found = self.gate.attempts.iter().find(|(_, attempt)| attempt.resolving == Some(ticket)).map(|(id, _)| *id);
+        let Some(attempt) = found.and_then(|id| self.gate.attempts.remove(&id)) else { return Ok(()) };
+        match result {
+            Ok((plan, baseline)) => self.on_plan(step, attempt, *plan, &baseline),
+            Err(why) => self.unresolved(step, attempt, &why),
+        }
+    }
+
+    /// Answers questions, asks owners, opens the gate or gives up.
+    pub(super) fn tend_gate(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
+        self.answer_questions(step)?;
+        for id in self.gate.attempts.keys().copied().collect::<Vec<_>>() {
+            self.tend_attempt(step, id)?;
+        }
+        let questions = self.gate.questions.iter().map(|question| question.until_ms);
+        let attempts = self.gate.attempts.values().filter(|attempt| attempt.resolving.is_none());
+        let again = attempts.flat_map(|attempt| attempt.until_ms.into_iter().chain(attempt.again_ms.values().copied()));
+        self.gate.wake_ms = questions.chain(again).filter(|at| *at > step.now.monotonic_ms).min();
+        Ok(())
+    }
+
+    fn answer_questions(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
+        let now = step.now.monotonic_ms;
+        let questions = std::mem::take(&mut self.gate.questions);
+        for question in questions {
+            if !self.locations.are_quiet(&question.barriers) && now < question.until_ms {
+                self.gate.questions.push(question);
+                continue;
+            }
+            let own = self.sign_head(step, Some(question.nonce))?;
+            let others = step.txn.authors()?.into_iter().filter(|(device, _)| *device != self.me);
+            let others: Vec<SignedHead> = others.filter_map(|(_, state)| state.rests).collect();
+            let generation = question.conduit.map_or(Ok(0), |conduit| step.txn.generation_seen(conduit))?;
+            let response = Response::Heads { own, others, generation };
+            step.out.push(Output::Respond { ticket: question.ticket, response });
+        }
+        Ok(())
+    }
+
+    fn tend_attempt(&mut self, step: &mut Step<'_>, id: u64) -> Result<(), CoreError> {
+        let now = step.now.monotonic_ms;
+        let Some(mut attempt) = self.gate.attempts.remove(&id) else { return Ok(()) };
+        if attempt.resolving.is_some() {
+            self.gate.attempts.insert(id, attempt);
+            return Ok(());
+        }
+        let Some(conduit) = step.txn.conduit(attempt.conduit)?.filter(|conduit| !conduit.removed.value) else {
+            return self.give_up(step, attempt, None);
+        };
+        self.collect(step, id, &mut attempt, &conduit);
+        let view = self.gate_view(step, &attempt, &conduit)?;
+        match gate::open(&view) {
+            Ok(synced) => {
+                let ticket = self.ticket();
+                attempt.resolving = Some(ticket);
+                let baseline = step.valid_baseline(&conduit)?;
+                let previous = step.agreed(conduit.id)?.map(Box::new);
+                let guards = self.config.guards;
+                let conduit = Box::new(conduit);
+                step.out.push(Output::Resolve { ticket, synced, conduit, baseline, previous, guards });
+                self.gate.attempts.insert(id, attempt);
+            }
+            Err(closed) => {
+                self.note_waiting(step, &attempt)?;
+                attempt.closed = Some(closed);
+                let heard = attempt.asking.is_empty() && (attempt.barriers.is_none() || attempt.own_ms.is_some());
+                let began = attempt.began.monotonic_ms;
+                let over =
+                    attempt.until_ms.is_some_and(|until| now >= until && (heard || now >= began + ANSWER_MS_MAX));
+                if over {
+                    return self.give_up(step, attempt, Some(&conduit));
+                }
+                self.gate.attempts.insert(id, attempt);
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks every owner whose evidence is missing, old or unsettled.
+    fn collect(&mut self, step: &mut Step<'_>, id: u64, attempt: &mut Attempt, conduit: &Conduit) {
+        let now = step.now.monotonic_ms;
+        let stale_ms = self.config.evidence_age_ms_max / 2;
+        for (device, locations) in owners(conduit) {
+            if device == self.me {
+                let fresh = attempt.own_ms.is_some_and(|at| now < at + stale_ms);
+                match &attempt.barriers {
+                    Some(barriers) if self.locations.are_quiet(barriers) => {
+                        if !fresh {
+                            attempt.own_ms = Some(now);
+                        }
+                    }
+                    Some(_) => attempt.own_ms = None,
+                    None => attempt.barriers = Some(self.locations.want_barriers(&locations)),
+                }
+                continue;
+            }
+            let settled = attempt.evidence.get(&device).is_some_and(|evidence| {
+                now < evidence.at_ms + stale_ms && locations.iter().all(|l| is_settled(&evidence.head, *l))
+            });
+            let due = attempt.again_ms.get(&device).is_none_or(|at| *at <= now);
+            let greeted = self.library.peers.get(&device).is_some_and(|peer| peer.greeted);
+            if settled || !due || !greeted || attempt.asking.contains_key(&device) {
+                continue;
+            }
+            attempt.asking.insert(device, now);
+            let nonce = self.draw.nonce();
+            let about = HeadsAsked { device, nonce, attempt: Some(id), asked: step.now };
+            let request = Request::Heads { nonce, locations, conduit: Some(conduit.id) };
+            self.ask(step, device, request, Asked::Heads(about));
+        }
+    }
+
+    fn gate_view(&self, step: &Step<'_>, attempt: &Attempt, conduit: &Conduit) -> Result<GateView, CoreError> {
+        let mut views = Vec::new();
+        let mut owners_membership = 0;
+        let owners = owners(conduit);
+        for (device, locations) in &owners {
+            let view = if *device == self.me {
+                self.own_view(step, attempt, locations)?
+            } else {
+                let view = self.owner_view(step, attempt, *device, locations)?;
+                let claimed = attempt.evidence.get(device).map_or(0, |evidence| evidence.head.membership);
+                owners_membership = owners_membership.max(claimed);
+                view
+            };
+            views.push(view);
+        }
+        let now = step.now.monotonic_ms;
+        let mut others = Vec::new();
+        for (device, peer) in &self.library.peers {
+            if owners.contains_key(device) || !peer.greeted {
+                continue;
+            }
+            let applied = match &peer.confirmed {
+                Some(head) => step.txn.author(*device)?.is_some_and(|state| {
+                    state.epoch == head.epoch && state.upto >= head.sequence && state.rests.is_some()
+                }),
+                None => false,
+            };
+            others.push(OtherView {
+                device: *device,
+                authorized: self.library.members.contains(device),
+                online: true,
+                config_evidence_age_ms: peer.confirmed_ms.map(|at| now - at),
+                config_applied: applied,
+            });
+        }
+        Ok(GateView {
+            conduit: conduit.id,
+            resolver: self.me,
+            ends: [&conduit.source, &conduit.target].map(|root| (root.device, root.location)),
+            owners: views,
+            others,
+            membership: self.library.membership,
+            owners_membership,
+            newer_generation_at: None,
+            evidence_age_ms_max: self.config.evidence_age_ms_max,
+        })
+    }
+
+    fn own_view(&self, step: &Step<'_>, attempt: &Attempt, ids: &[LocationId]) -> Result<OwnerView, CoreError> {
+        let reference = step.own_author()?.reference(self.me);
+        let looked_at = attempt.own_ms.is_some();
+        let statuses = self.locations.statuses();
+        let view = |id: &LocationId| {
+            let status = statuses.iter().find(|status| status.location == *id);
+            LocationView {
+                location: *id,
+                root_ok: status.is_some_and(|status| status.root == RootState::Present),
+                scan_complete: looked_at
+                    && status.is_some_and(|s| !s.unsettled.contains(&tidegate_protocol::library_sync::Unsettled::Scan)),
+                dirty: status.map_or(0, |status| status.dirty),
+            }
+        };
+        Ok(OwnerView {
+            device: self.me,
+            locations: ids.iter().map(view).collect(),
+            authorized: true,
+            quarantined: false,
+            online: true,
+            evidence_age_ms: Some(0),
+            relayed: false,
+            head: Some(reference),
+            applied: Some(reference),
+            gossiped: self.library.gossiped(self.me, reference.epoch),
+            bootstrapped: true,
+            clock_offset_ms: 0,
+        })
+    }
+
+    fn owner_view(
+        &self,
+        step: &Step<'_>,
+        attempt: &Attempt,
+        device: DeviceId,
+        ids: &[LocationId],
+    ) -> Result<OwnerView, CoreError> {
+        let state = step.txn.author(device)?;
+        let evidence = attempt.evidence.get(&device);
+        let status = |id: &LocationId| {
+            let status = evidence.and_then(|evidence| evidence.head.location(*id));
+            LocationView {
+                location: *id,
+                root_ok: status.is_none_or(|status| status.root == RootState::Present),
+                scan_complete: status
+                    .is_some_and(|s| !s.unsettled.contains(&tidegate_protocol::library_sync::Unsettled::Scan)),
+                dirty: status.map_or(1, |s| if s.unsettled.is_empty() { s.dirty } else { s.dirty.max(1) }),
+            }
+        };
+        let resting = state.as_ref().filter(|state| state.rests.is_some());
+        Ok(OwnerView {
+            device,
+            locations: ids.iter().map(status).collect(),
+            authorized: self.library.members.contains(&device),
+            quarantined: state.as_ref().is_some_and(|state| state.fork.is_some()),
+            online: self.library.peers.get(&device).is_some_and(|peer| peer.greeted),
+            evidence_age_ms: evidence.map(|evidence| step.now.monotonic_ms - evidence.at_ms),
+            relayed: false,
+            head: evidence.map(|evidence| evidence.head.reference()),
+            applied: state.as_ref().map(|state| state.reference(device)),
+            gossiped: evidence.and_then(|evidence| self.library.gossiped(device, evidence.head.epoch)),
+            bootstrapped: resting.is_some() || state.as_ref().is_some_and(|state| state.bootstrapped),
+            clock_offset_ms: evidence.map_or(0, |evidence| evidence.offset_ms),
+        })
+    }
+
+    /// Whether all owners of an attempt have been looked at and only the replica is behind.
+    pub(super) fn watchers_have_spoken(&self, attempt: &Attempt, conduit: &Conduit) -> bool {
+        owners(conduit).iter().all(|(device, locations)| {
+            if *device == self.me {
+                attempt.own_ms.is_some()
+            } else {
+                attempt.evidence.get(device).is_some_and(|e| locations.iter().all(|l| is_settled(&e.head, *l)))
+            }
+        })
+    }
+}
+
+/// The owners of both ends, each with its locations.
+pub(super) fn owners(conduit: &Conduit) -> BTreeMap<DeviceId, Vec<LocationId>> {
+    let mut owners: BTreeMap<DeviceId, Vec<LocationId>> = BTreeMap::new();
+    for root in [&conduit.source, &conduit.target] {
+        let locations = owners.entry(root.device).or_default();
+        if !locations.contains(&root.location) {
+            locations.push(root.location);
+        }
+    }
+    owners
+}
+
+fn is_settled(head: &Head, location: LocationId) -> bool {
+    head.location(location)
+        .is_some_and(|status| status.root == RootState::Present && status.unsettled.is_empty() && status.dirty == 0)
+}

@@ -1,0 +1,163 @@
+//! Who belongs to the library: pairing, the allow-list, revocation, leaving.
+
+use tidegate_protocol::id::{DeviceId, Label, LibraryId};
+use tidegate_protocol::index::{Device, DeviceState};
+use tidegate_protocol::library_sync::{Fact, FactKey};
+use tidegate_protocol::time::Stamped;
+use tidegate_storage::store::Change;
+
+use super::command::{Fault, FaultCode, Reply};
+use super::io::Output;
+use super::{Core, CoreError, Step};
+
+impl Core {
+    /// Makes the own device, and those that the config admits by their full id, members.
+    pub(super) fn admit_configured(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
+        let name = self.config.name.clone();
+        match step.txn.device_fact(self.me)? {
+            Some(own) if own.name.value == name => {}
+            _ => self.put_device(step, self.me, Some(&name), None)?,
+        }
+        for (id, name) in self.config.admitted.clone() {
+            if id != self.me && step.txn.device_fact(id)?.is_none() {
+                self.put_device(step, id, Some(&name), Some(DeviceState::Member))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// States a change about a device as an own row, on top of what is known of it.
+    pub(super) fn put_device(
+        &mut self,
+        step: &mut Step<'_>,
+        id: DeviceId,
+        name: Option<&Label>,
+        state: Option<DeviceState>,
+    ) -> Result<(), CoreError> {
+        let stamp = self.stamp(step)?;
+        let known = step.txn.device_fact(id)?;
+        let mut device = known.unwrap_or_else(|| Device {
+            id,
+            name: Stamped::new(name.cloned().unwrap_or_else(|| Label::lossy(&id.short())), stamp),
+            state: Stamped::new(state.unwrap_or(DeviceState::Member), stamp),
+            membership: self.library.membership + 1,
+        });
+        if let Some(name) = name
+            && device.name.value != *name
+        {
+            device.name = Stamped::new(name.clone(), stamp);
+        }
+        if let Some(state) = state
+            && device.state.value != state
+        {
+            device.state = Stamped::new(state, stamp);
+            device.membership = self.library.membership + 1;
+        }
+        self.library.membership = self.library.membership.max(device.membership);
+        step.put(vec![Change::fact(Fact::Device(device))])?;
+        self.library.devices_changed = true;
+        Ok(())
+    }
+
+    /// Whether this device has no replica of anybody else's rows: free to join another library.
+    pub(super) fn is_alone(&self, step: &Step<'_>) -> Result<bool, CoreError> {
+        Ok(step.txn.authors()?.iter().all(|(device, state)| *device == self.me || state.rests.is_none()))
+    }
+
+    /// A code was proved, here or there.
+    pub(super) fn on_paired(
+        &mut self,
+        step: &mut Step<'_>,
+        device: DeviceId,
+        name: &Label,
+        library: LibraryId,
+        joined: bool,
+    ) -> Result<(), CoreError> {
+        if joined && library != step.library()? {
+            self.adopt_library(step, library)?;
+        }
+        self.put_device(step, device, Some(name), Some(DeviceState::Member))?;
+        self.refresh_members(step)
+    }
+
+    /// Becomes a device of another library; own rows go along, heads are signed anew.
+    pub(super) fn adopt_library(&mut self, step: &mut Step<'_>, library: LibraryId) -> Result<(), CoreError> {
+        tracing::info!(library = %library.short(), "joins a library");
+        step.txn.set_library(library)?;
+        self.rest_own(step)?;
+        self.library.devices_changed = true;
+        for device in self.library.peers.keys().copied().collect::<Vec<_>>() {
+            self.greet(step, device)?;
+        }
+        Ok(())
+    }
+
+    /// Derives the members from the merged facts and tells the network.
+    pub(super) fn refresh_members(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
+        let devices = step.txn.devices()?;
+        // A revocation must not be forgotten while its author's rows are fetched anew: state it as well.
+        for device in devices.iter().filter(|device| device.state.value == DeviceState::Revoked) {
+            let own = step.txn.fact(self.me, &FactKey::Device(device.id))?;
+            if !matches!(own, Some(Fact::Device(own)) if own.state == device.state) {
+                step.put(vec![Change::fact(Fact::Device(device.clone()))])?;
+            }
+        }
+        self.library.membership = devices.iter().map(|d| d.membership).max().unwrap_or(0).max(self.library.membership);
+        let members: std::collections::BTreeSet<DeviceId> = devices
+            .iter()
+            .filter(|device| device.state.value == DeviceState::Member && device.id != self.me)
+            .map(|device| device.id)
+            .collect();
+        let gone: Vec<DeviceId> = self.library.peers.keys().filter(|d| !members.contains(d)).copied().collect();
+        for device in gone {
+            self.on_peer_down(step, device)?;
+        }
+        self.library.members.clone_from(&members);
+        step.out.push(Output::Members { library: step.library()?, devices: members });
+        Ok(())
+    }
+
+    pub(super) fn revoke(&mut self, step: &mut Step<'_>, device: DeviceId) -> Result<Result<Reply, Fault>, CoreError> {
+        if device == self.me {
+            return Ok(Err(Fault::new(
+                FaultCode::Usage,
+                "this device cannot revoke itself; nothing was changed",
+                "a revocation is something the others must hear",
+                &["on another device: tidegate device revoke NAME", "or here: tidegate library leave"],
+            )));
+        }
+        self.put_device(step, device, None, Some(DeviceState::Revoked))?;
+        self.refresh_members(step)?;
+        Ok(Ok(Reply::Done))
+    }
+
+    /// Forgets the other devices and begins a library of its own; locations stay, conduits to others go.
+    pub(super) fn leave_library(&mut self, step: &mut Step<'_>) -> Result<Reply, CoreError> {
+        for device in step.txn.devices()? {
+            if device.id != self.me && device.state.value == DeviceState::Member {
+                self.put_device(step, device.id, None, Some(DeviceState::Revoked))?;
+            }
+        }
+        let authors: Vec<DeviceId> = step.txn.authors()?.into_iter().map(|(device, _)| device).collect();
+        for author in authors.into_iter().filter(|author| *author != self.me) {
+            step.txn.forget_author(author)?;
+        }
+        let library = self.draw.library();
+        self.adopt_library(step, library)?;
+        self.refresh_members(step)?;
+        Ok(Reply::Done)
+    }
+}
+
+impl Fault {
+    /// A fault with its reasons.
+    pub fn new(code: FaultCode, message: impl Into<String>, why: impl Into<String>, next: &[&str]) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            why: why.into(),
+            next: next.iter().map(ToString::to_string).collect(),
+            do_not: None,
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Starting conduits by themselves: some quiet time after a change, or at an interval. Never overlapping;
+//! runs missed while the node was off become one.
+
+use std::collections::BTreeMap;
+
+use tidegate_protocol::file_sync::Schedule;
+use tidegate_protocol::id::ConduitId;
+
+use super::file_sync::{Purpose, SyncCall};
+use super::{Core, CoreError, Step};
+
+/// How long a scheduled run waits for the gate, in milliseconds.
+const GATE_WAIT_MS: u64 = 30_000;
+/// Pause before a scheduled run that found the gate closed is tried again, in milliseconds.
+const RETRY_MS: u64 = 5_000;
+
+/// When each conduit is to run next, in monotonic milliseconds.
+#[derive(Default)]
+pub(super) struct Due {
+    at_ms: BTreeMap<ConduitId, u64>,
+}
+
+impl Core {
+    /// A conduit's definition or fate changed: its next run is reckoned anew.
+    pub(super) fn schedule_now(&mut self, step: &Step<'_>, conduit: ConduitId) {
+        self.due.at_ms.insert(conduit, step.now.monotonic_ms);
+    }
+
+    pub(super) fn schedule_retry(&mut self, step: &Step<'_>, conduit: ConduitId) {
+        self.due.at_ms.insert(conduit, step.now.monotonic_ms + RETRY_MS);
+    }
+
+    pub(super) fn next_scheduled(&self) -> Option<u64> {
+        self.due.at_ms.values().copied().min()
+    }
+
+    /// Starts what is due, and makes due what changed.
+    pub(super) fn tend_schedule(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
+        let now = step.now.monotonic_ms;
+        let changed = std::mem::take(&mut self.locations.changed);
+        let due = self.due.at_ms.values().any(|at| *at <= now);
+        if changed.is_empty() && !due {
+            return Ok(());
+        }
+        for conduit in step.txn.conduits()? {
+            let settings = &conduit.settings;
+            let active = !conduit.removed.value && settings.enabled.value && !settings.paused.value;
+            if conduit.coordinator() != self.me || !active {
+                self.due.at_ms.remove(&conduit.id);
+                continue;
+            }
+            let touched = changed.contains(&conduit.source.location) || changed.contains(&conduit.target.location);
+            match settings.schedule.value {
+                Schedule::Manual => {
+                    self.due.at_ms.remove(&conduit.id);
+                    continue;
+                }
+                Schedule::Instant { settle_ms } if touched => {
+                    self.due.at_ms.insert(conduit.id, now + u64::from(settle_ms));
+                    continue;
+                }
+                Schedule::Instant { .. } | Schedule::Every { .. } => {}
+            }
+            if self.due.at_ms.get(&conduit.id).is_none_or(|at| *at > now) {
+                continue;
+            }
+            let busy = self.service.is_running(conduit.id) || self.gate.of(conduit.id).is_some();
+            match settings.schedule.value {
+                Schedule::Every { interval_ms } => self.due.at_ms.insert(conduit.id, now + interval_ms),
+                // A change during a run is looked at after it.
+                Schedule::Instant { settle_ms } if busy => {
+                    self.due.at_ms.insert(conduit.id, now + u64::from(settle_ms))
+                }
+                Schedule::Instant { .. } | Schedule::Manual => self.due.at_ms.remove(&conduit.id),
+            };
+            if !busy {
+                let call = SyncCall { caller: None, plan: None, approve: false };
+                self.attempt(step, conduit.id, Purpose::Sync(call), Some(GATE_WAIT_MS));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,190 @@
+//! One step: the moment, the transaction and what will leave after its commit; with the reads and writes that
+//! several rooms share.
+
+use tidegate_protocol::codec;
+use tidegate_protocol::file_sync::{Baseline, Conduit, Item, JobKind, Plan, PlanId, SkipReason};
+use tidegate_protocol::id::{ConduitId, DeviceId, LibraryId, LocationId};
+use tidegate_protocol::index::EntryState;
+use tidegate_protocol::path::EntryPath;
+use tidegate_protocol::time::Stamp;
+use tidegate_storage::disk::RootIdentity;
+use tidegate_storage::store::{AuthorState, Change, JobRecord, Txn};
+
+use super::io::Output;
+use super::{CoreError, file_sync::ItemSkipped};
+use crate::env::Now;
+
+/// Items read at a time when a whole job is walked.
+const PAGE: usize = 4096;
+
+/// What a step works with.
+pub(super) struct Step<'a> {
+    pub(super) now: Now,
+    pub(super) txn: Txn,
+    pub(super) out: &'a mut Vec<Output>,
+    /// Own rows were written, so a new head is due before the commit.
+    pub(super) own_rows_changed: bool,
+}
+
+impl Step<'_> {
+    /// States own changes.
+    pub(super) fn put(&mut self, changes: Vec<Change>) -> Result<(), CoreError> {
+        let before = self.own_author()?.upto;
+        self.own_rows_changed |= self.txn.put_own(changes)? != before;
+        Ok(())
+    }
+
+    /// Moves past a stamp from elsewhere.
+    pub(super) fn witness(&mut self, stamp: Stamp) -> Result<(), CoreError> {
+        let witnessed = self.txn.identity()?.stamp.witness(stamp);
+        Ok(self.txn.persist_stamp(witnessed)?)
+    }
+
+    /// The library; founded before the first step.
+    pub(super) fn library(&self) -> Result<LibraryId, CoreError> {
+        Ok(self.txn.identity()?.library.expect("the core founds a library when it begins"))
+    }
+
+    /// State of the own log; begun before the first step.
+    pub(super) fn own_author(&self) -> Result<AuthorState, CoreError> {
+        Ok(self.txn.author(self.txn.device())?.expect("the core begins its log when it begins"))
+    }
+
+    /// The row of one path of any location.
+    pub(super) fn entry(
+        &self,
+        owner: DeviceId,
+        location: LocationId,
+        path: &EntryPath,
+    ) -> Result<Option<EntryState>, CoreError> {
+        let tree = self.txn.tree(owner, location)?;
+        Ok(self.txn.entry(tree, path)?.map(|row| row.state))
+    }
+
+    /// Jobs of one generation.
+    pub(super) fn jobs_of(&self, conduit: ConduitId, generation: u64) -> Result<Vec<JobRecord>, CoreError> {
+        let mut jobs = self.txn.jobs()?;
+        jobs.retain(|job| job.spec.key.conduit == conduit && job.spec.key.generation == generation);
+        Ok(jobs)
+    }
+
+    /// Visits every skipped item of a generation's jobs of one kind.
+    pub(super) fn each_skip(
+        &self,
+        conduit: ConduitId,
+        generation: u64,
+        kind: JobKind,
+        visit: &mut dyn FnMut(&Item, &SkipReason),
+    ) -> Result<(), CoreError> {
+        for record in self.jobs_of(conduit, generation)?.iter().filter(|record| record.spec.key.kind == kind) {
+            if record.progress.items_skipped == 0 {
+                continue;
+            }
+            let mut first = 0;
+            while first < record.items_stored {
+                let items = self.txn.job_items(&record.spec.key, first, PAGE)?;
+                let outcomes = self.txn.job_outcomes(&record.spec.key, first, PAGE)?;
+                for (item, outcome) in items.iter().zip(outcomes) {
+                    if let Some(reason) = outcome.as_ref().and_then(ItemSkipped::skipped) {
+                        visit(item, reason);
+                    }
+                }
+                first += items.len().max(1) as u32;
+            }
+        }
+        Ok(())
+    }
+
+    /// The baseline, if it is about the epochs that the replica follows now.
+    pub(super) fn valid_baseline(&self, conduit: &Conduit) -> Result<Option<Baseline>, CoreError> {
+        let Some(baseline) = self.txn.baseline(conduit.id)? else { return Ok(None) };
+        for head in &baseline.heads {
+            if self.txn.author(head.device)?.is_none_or(|state| state.epoch != head.epoch) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(baseline))
+    }
+
+    /// Where the root of an own location is, and what it was when it was added.
+    pub(super) fn root(&self, id: LocationId) -> Result<Option<(std::path::PathBuf, RootIdentity)>, CoreError> {
+        use std::os::unix::ffi::OsStringExt as _;
+        let Some((path, file_system, inode)) = self.setting::<(Vec<u8>, u64, u64)>(&format!("root/{id}"))? else {
+            return Ok(None);
+        };
+        let path = std::ffi::OsString::from_vec(path).into();
+        Ok(Some((path, RootIdentity { file_system, inode })))
+    }
+
+    /// Remembers the root of an own location.
+    pub(super) fn set_root(
+        &mut self,
+        id: LocationId,
+        path: &std::path::Path,
+        identity: RootIdentity,
+    ) -> Result<(), CoreError> {
+        use std::os::unix::ffi::OsStrExt as _;
+        let value = (path.as_os_str().as_bytes(), identity.file_system, identity.inode);
+        Ok(self.txn.set_setting(&format!("root/{id}"), &codec::encode(&value))?)
+    }
+
+    /// The held plan of a conduit.
+    pub(super) fn held(&self, conduit: ConduitId) -> Result<Option<PlanId>, CoreError> {
+        self.setting(&format!("held/{conduit}"))
+    }
+
+    /// Sets or clears the held plan.
+    pub(super) fn set_held(&mut self, conduit: ConduitId, plan: Option<PlanId>) -> Result<(), CoreError> {
+        let key = format!("held/{conduit}");
+        match plan {
+            Some(plan) => self.txn.set_setting(&key, &codec::encode(&plan))?,
+            None if self.txn.setting(&key)?.is_some() => drop(self.txn.remove_setting(&key)?),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// The plan that was last shown.
+    pub(super) fn shown(&self, conduit: ConduitId) -> Result<Option<PlanId>, CoreError> {
+        self.setting(&format!("shown/{conduit}"))
+    }
+
+    /// Remembers the plan that was last shown.
+    pub(super) fn set_shown(&mut self, conduit: ConduitId, plan: PlanId) -> Result<(), CoreError> {
+        Ok(self.txn.set_setting(&format!("shown/{conduit}"), &codec::encode(&plan))?)
+    }
+
+    /// The empty plan at the baseline's heads.
+    pub(super) fn agreed(&self, conduit: ConduitId) -> Result<Option<Plan>, CoreError> {
+        self.setting(&format!("agreed/{conduit}"))
+    }
+
+    /// Remembers the empty plan at the baseline's heads.
+    pub(super) fn set_agreed(&mut self, plan: &Plan) -> Result<(), CoreError> {
+        Ok(self.txn.set_setting(&format!("agreed/{}", plan.conduit), &codec::encode(plan))?)
+    }
+
+    /// When a conduit was last verified, in wall milliseconds.
+    pub(super) fn verified_ms(&self, conduit: ConduitId) -> Result<Option<u64>, CoreError> {
+        self.setting(&format!("verified/{conduit}"))
+    }
+
+    /// A conduit was verified now.
+    pub(super) fn set_verified(&mut self, conduit: ConduitId) -> Result<(), CoreError> {
+        Ok(self.txn.set_setting(&format!("verified/{conduit}"), &codec::encode(&self.now.wall_ms))?)
+    }
+
+    /// Drops the baselines of every conduit that touches a device: its index began anew.
+    pub(super) fn drop_baselines_of(&mut self, device: DeviceId) -> Result<(), CoreError> {
+        for conduit in self.txn.conduits()? {
+            if conduit.source.device == device || conduit.target.device == device {
+                self.txn.set_baseline(conduit.id, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn setting<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<Option<T>, CoreError> {
+        Ok(self.txn.setting(key)?.and_then(|bytes| codec::decode_stored(&bytes).ok()))
+    }
+}

@@ -1,0 +1,188 @@
+//! Verification: a generation is proven by the resolver, never by its jobs.
+//!
+//! When its jobs are over, a generation waits until the watchers of both ends have reported what the jobs
+//! touched, then until the replica is caught up; then the same resolver runs again. Only an empty plan is
+//! verified and becomes the baseline. What remains is followed up, a few times, unless a person must act.
+
+use std::collections::BTreeSet;
+
+use tidegate_protocol::file_sync::{
+    Baseline, Conduit, GenerationRecord, GenerationTotals, JobKind, Phase, Plan, SkipReason, Verification,
+};
+use tidegate_protocol::id::ConduitId;
+use tidegate_protocol::library_sync::Fact;
+use tidegate_protocol::limits::FOLLOW_UPS_MAX;
+use tidegate_protocol::path::EntryPath;
+use tidegate_storage::store::Change;
+
+use super::file_sync::Purpose;
+use super::gate::Attempt;
+use super::{Core, CoreError, Step};
+
+impl Core {
+    /// The jobs of a generation are over.
+    pub(super) fn begin_verify(&mut self, step: &mut Step<'_>, id: ConduitId, number: u64) -> Result<(), CoreError> {
+        let mut totals = GenerationTotals::default();
+        for record in step.jobs_of(id, number)? {
+            let done = record.progress.items_done - record.progress.items_skipped;
+            match record.spec.key.kind {
+                JobKind::Copy => totals.copied += done,
+                JobKind::Delete => totals.deleted += done,
+            }
+            totals.skipped += record.progress.items_skipped;
+            totals.bytes += record.progress.bytes_done;
+            totals.bytes_reused += record.progress.bytes_reused;
+        }
+        let Some(open) = self.service.open.get_mut(&id) else { return Ok(()) };
+        let generation = &mut open.generation;
+        totals.conflicts = generation.totals.conflicts;
+        totals.skipped += generation.totals.skipped;
+        generation.totals = totals;
+        generation.phase = Phase::Verifying;
+        generation.statuses.push((step.now.wall_ms, Verification::WaitingWatcher));
+        step.txn.put_generation(generation)?;
+        self.attempt(step, id, Purpose::Verify(number), None);
+        Ok(())
+    }
+
+    /// While a verification waits: the watchers have spoken, only the replica is behind.
+    pub(super) fn note_waiting(&mut self, step: &mut Step<'_>, attempt: &Attempt) -> Result<(), CoreError> {
+        let Purpose::Verify(_) = attempt.purpose else { return Ok(()) };
+        let Some(conduit) = step.txn.conduit(attempt.conduit)? else { return Ok(()) };
+        if self.watchers_have_spoken(attempt, &conduit) {
+            self.push_status(step, attempt.conduit, Verification::WaitingLibrarySync)?;
+        }
+        Ok(())
+    }
+
+    /// Adds a status with its time, once.
+    fn push_status(&mut self, step: &mut Step<'_>, conduit: ConduitId, status: Verification) -> Result<(), CoreError> {
+        let Some(open) = self.service.open.get_mut(&conduit) else { return Ok(()) };
+        if open.generation.statuses.last().is_some_and(|(_, last)| *last == status) {
+            return Ok(());
+        }
+        open.generation.statuses.push((step.now.wall_ms, status));
+        Ok(step.txn.put_generation(&open.generation)?)
+    }
+
+    /// The resolver has run again.
+    pub(super) fn on_verify_plan(
+        &mut self,
+        step: &mut Step<'_>,
+        conduit: &Conduit,
+        number: u64,
+        plan: &Plan,
+        baseline: &Baseline,
+    ) -> Result<(), CoreError> {
+        self.push_status(step, conduit.id, Verification::WaitingLibrarySync)?;
+        let ops = &plan.operations;
+        let remaining = [&ops.source_to_target, &ops.target_to_source]
+            .iter()
+            .map(|ops| (ops.copies.len() + ops.deletes.len()) as u64)
+            .sum::<u64>();
+        let status = if plan.is_empty() { Verification::Verified } else { Verification::Failed { remaining } };
+        if plan.is_empty() {
+            self.agree(step, conduit, &Baseline { generation: number, ..baseline.clone() }, plan)?;
+        }
+        let follows = self.close(step, conduit.id, number, status)?;
+        let depth = self.follow_depth(step, conduit.id, follows)?;
+        let hopeful = has_other_work(plan, &lasting_skips(step, conduit.id, number)?);
+        if status != Verification::Verified && plan.halts.is_empty() && depth < FOLLOW_UPS_MAX && hopeful {
+            self.open_generation(step, conduit, plan, Some(number))?;
+        } else if !plan.halts.is_empty() {
+            self.hold(step, conduit, plan)?;
+        }
+        Ok(())
+    }
+
+    /// Ends a generation, and tells the library how. Returns the generation that it followed.
+    pub(super) fn close(
+        &mut self,
+        step: &mut Step<'_>,
+        conduit: ConduitId,
+        number: u64,
+        verification: Verification,
+    ) -> Result<Option<u64>, CoreError> {
+        self.push_status(step, conduit, verification)?;
+        let Some(mut open) = self.service.open.remove(&conduit) else { return Ok(None) };
+        open.generation.phase = Phase::Closed;
+        open.generation.closed_ms = Some(step.now.wall_ms);
+        step.txn.put_generation(&open.generation)?;
+        let record = GenerationRecord {
+            conduit,
+            number,
+            coordinator: self.me,
+            verification,
+            closed_ms: step.now.wall_ms,
+            totals: open.generation.totals,
+        };
+        step.put(vec![Change::fact(Fact::Generation(record))])?;
+        self.forget_old_jobs(step, conduit, number)?;
+        Ok(open.generation.follows)
+    }
+
+    fn follow_depth(&self, step: &Step<'_>, conduit: ConduitId, mut follows: Option<u64>) -> Result<u32, CoreError> {
+        let mut depth = 0;
+        while let Some(number) = follows {
+            depth += 1;
+            follows = step.txn.generation(conduit, number)?.and_then(|generation| generation.follows);
+            if depth >= FOLLOW_UPS_MAX {
+                break;
+            }
+        }
+        Ok(depth)
+    }
+
+    /// Both ends agree, as the resolver has proved: the baseline advances.
+    pub(super) fn agree(
+        &mut self,
+        step: &mut Step<'_>,
+        conduit: &Conduit,
+        baseline: &Baseline,
+        plan: &Plan,
+    ) -> Result<(), CoreError> {
+        let generation = baseline.generation.max(step.txn.generation_seen(conduit.id)?);
+        step.txn.set_baseline(conduit.id, Some(&Baseline { generation, ..baseline.clone() }))?;
+        step.set_agreed(plan)?;
+        step.set_verified(conduit.id)?;
+        step.set_held(conduit.id, None)?;
+        self.service.held.remove(&conduit.id);
+        Ok(())
+    }
+}
+
+/// Paths that were skipped for a reason that trying again at once will not change.
+fn lasting_skips(step: &Step<'_>, conduit: ConduitId, number: u64) -> Result<BTreeSet<EntryPath>, CoreError> {
+    let mut lasting = BTreeSet::new();
+    for kind in [JobKind::Copy, JobKind::Delete] {
+        step.each_skip(conduit, number, kind, &mut |item, reason| {
+            let lasts = match reason {
+                SkipReason::PermissionDenied
+                | SkipReason::NoSpace
+                | SkipReason::BadName
+                | SkipReason::DirNotEmpty
+                | SkipReason::NotAllowed
+                | SkipReason::Cancelled
+                | SkipReason::Io(_) => true,
+                SkipReason::TargetChanged
+                | SkipReason::SourceChanged
+                | SkipReason::SourceGone
+                | SkipReason::WrongContent
+                | SkipReason::CopyFailed
+                | SkipReason::Unreachable => false,
+            };
+            if lasts {
+                lasting.insert(item.path.clone());
+            }
+        })?;
+    }
+    Ok(lasting)
+}
+
+fn has_other_work(plan: &Plan, lasting: &BTreeSet<EntryPath>) -> bool {
+    let ops = &plan.operations;
+    [&ops.source_to_target, &ops.target_to_source]
+        .iter()
+        .flat_map(|ops| ops.copies.iter().chain(&ops.deletes))
+        .any(|item| !lasting.contains(&item.path))
+}

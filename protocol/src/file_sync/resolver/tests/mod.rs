@@ -1,0 +1,5 @@
+//! The resolver against an index in memory: the law as a table, and what must hold for all trees.
+
+mod properties;
+mod table;
+mod tree;

@@ -1,0 +1,282 @@
+//! One side in memory, edited as a scan would write it, and plans applied to it as a job would.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::*;
+use crate::file_sync::{Action, ConduitSettings, ConflictStrategy, DeleteMode, PreImage, Root, Schedule, Selection};
+use crate::id::{DeviceId, Epoch, Label, LocationId};
+use crate::index::{Entry, EntryKind, FileFacts, UnknownCause, Version};
+use crate::library_sync::HeadRef;
+use crate::library_sync::gate::{self, GateView, LocationView, OwnerView};
+use crate::path::DirPath;
+use crate::time::{Stamp, Stamped};
+
+pub(super) const CONDUIT: ConduitId = ConduitId::from_bytes([7; 16]);
+
+pub(super) fn path(text: &str) -> EntryPath {
+    EntryPath::from_slashes(text.as_bytes()).expect("test paths are valid")
+}
+
+pub(super) fn device(side: Side) -> DeviceId {
+    DeviceId::from_bytes([1 + side as u8; 32])
+}
+
+/// A side: rows by path, with the sequence of each. Names in `hide` are hidden by its rules.
+#[derive(Clone)]
+pub(super) struct Tree {
+    pub(super) side: Side,
+    pub(super) rows: BTreeMap<EntryPath, (EntryState, Sequence)>,
+    pub(super) hide: BTreeSet<Vec<u8>>,
+    pub(super) last: u64,
+    pub(super) touched: BTreeSet<EntryPath>,
+}
+
+impl Tree {
+    pub(super) fn new(side: Side) -> Self {
+        Self { side, rows: BTreeMap::new(), hide: BTreeSet::new(), last: 0, touched: BTreeSet::new() }
+    }
+
+    /// `a=1` file, `a=1@5` with mtime, `a=1x` executable, `d/` directory, `d/+` with residue, `l>t` link,
+    /// `u?` unknown, `s!` special, `-a` deleted.
+    pub(super) fn with(side: Side, lines: &[&str]) -> Self {
+        let mut tree = Self::new(side);
+        for line in lines {
+            if let Some(gone) = line.strip_prefix('-') {
+                tree.put(&path(gone), file("", 0, false));
+                tree.remove(&path(gone));
+                continue;
+            }
+            let (at, kind) = parse(line);
+            tree.put(&at, kind);
+        }
+        tree
+    }
+
+    pub(super) fn kind(&self, path: &EntryPath) -> Option<&EntryKind> {
+        self.rows.get(path).and_then(|(row, _)| row.present()).map(|entry| &entry.kind)
+    }
+
+    pub(super) fn present(&self) -> impl Iterator<Item = (&EntryPath, &EntryKind)> {
+        self.rows.iter().filter_map(|(path, (row, _))| Some((path, &row.present()?.kind)))
+    }
+
+    /// An edit of this side's own user, with its directories.
+    pub(super) fn put(&mut self, path: &EntryPath, kind: EntryKind) {
+        for above in path.ancestors() {
+            if !matches!(self.kind(&above), Some(EntryKind::Directory { .. })) {
+                self.own(&above, |version| EntryState::Present(Entry { kind: directory(false), version }));
+            }
+        }
+        if !matches!(kind, EntryKind::Directory { .. }) {
+            self.remove_below(path);
+        }
+        self.own(path, |version| EntryState::Present(Entry { kind, version }));
+    }
+
+    pub(super) fn remove(&mut self, path: &EntryPath) {
+        self.remove_below(path);
+        if self.kind(path).is_some() {
+            self.own(path, EntryState::Deleted);
+        }
+    }
+
+    fn remove_below(&mut self, path: &EntryPath) {
+        let below: Vec<EntryPath> =
+            self.present().map(|(below, _)| below.clone()).filter(|below| below.is_below(path)).collect();
+        for below in below {
+            self.own(&below, EntryState::Deleted);
+        }
+    }
+
+    fn own(&mut self, path: &EntryPath, row: impl FnOnce(Version) -> EntryState) {
+        let mut version = self.rows.get(path).map_or(Version::NONE, |(row, _)| row.version().clone());
+        version.bump(device(self.side), 0);
+        self.write(path, row(version));
+    }
+
+    fn write(&mut self, path: &EntryPath, row: EntryState) {
+        self.last += 1;
+        self.rows.insert(path.clone(), (row, Sequence(self.last)));
+        self.touched.insert(path.clone());
+    }
+
+    /// Does what the plan says for this side, and insists on every pre-image.
+    pub(super) fn apply(&mut self, ops: &DirectionalOps) {
+        for Item { path, expect, action } in ops.copies.iter().chain(&ops.deletes) {
+            let stands = self.kind(path).map_or(Some(PreImage::Absent), PreImage::of);
+            assert_eq!(stands.as_ref(), Some(expect), "{path}");
+            let parent = path.parent();
+            let above = parent.as_entry().map(|dir| self.kind(dir));
+            assert!(above.is_none_or(|kind| matches!(kind, Some(EntryKind::Directory { .. }))), "{path} has no parent");
+            if let Action::RenameFile { from, file, .. } = action {
+                let Some(EntryKind::File(old)) = self.kind(from) else { panic!("{from} is no file") };
+                assert_eq!(old.content, file.content);
+                self.remove(from);
+            }
+            if *expect == PreImage::Directory {
+                let is_removal = matches!(action, Action::RemoveDirectory { .. });
+                let below = self.present().any(|(below, _)| below.is_below(path));
+                assert!(!is_removal || !below, "{path} is removed before what is in it");
+                assert!(self.is_free_of_strangers(path), "{path} holds what is outside the conduit");
+                self.remove_below(path);
+            }
+            self.write(path, after(action));
+        }
+    }
+
+    fn is_free_of_strangers(&self, dir: &EntryPath) -> bool {
+        self.present().filter(|(path, _)| *path == dir || path.is_below(dir)).all(|(path, kind)| {
+            !kind.is_frozen() && !matches!(kind, EntryKind::Directory { residue: true }) && !self.is_hidden(path)
+        })
+    }
+
+    pub(super) fn head(&self) -> HeadRef {
+        HeadRef { device: device(self.side), epoch: Epoch(1), sequence: Sequence(self.last), set_hash: [0; 32] }
+    }
+}
+
+fn after(action: &Action) -> EntryState {
+    let present = |kind, version: &Version| EntryState::Present(Entry { kind, version: version.clone() });
+    match action {
+        Action::MakeDirectory { version } => present(directory(false), version),
+        Action::InstallFile { file, version, .. }
+        | Action::RenameFile { file, version, .. }
+        | Action::SetMetadata { file, version } => present(EntryKind::File(*file), version),
+        Action::InstallSymlink { target, version } => present(EntryKind::Symlink { target: target.clone() }, version),
+        Action::Remove { version } | Action::RemoveDirectory { version } => EntryState::Deleted(version.clone()),
+    }
+}
+
+impl SideView for Tree {
+    fn entries<'a>(&'a self, from: Option<&EntryPath>) -> Box<dyn Iterator<Item = (EntryPath, EntryState)> + 'a> {
+        let owned = |(path, (row, _)): (&EntryPath, &(EntryState, Sequence))| (path.clone(), row.clone());
+        match from {
+            Some(from) => Box::new(self.rows.range(from.clone()..).map(owned)),
+            None => Box::new(self.rows.iter().map(owned)),
+        }
+    }
+
+    fn entry(&self, path: &EntryPath) -> Option<EntryState> {
+        self.rows.get(path).map(|(row, _)| row.clone())
+    }
+
+    fn sequence(&self, path: &EntryPath) -> Option<Sequence> {
+        self.rows.get(path).map(|(_, sequence)| *sequence)
+    }
+
+    fn is_hidden(&self, path: &EntryPath) -> bool {
+        path.names().any(|name| self.hide.contains(name))
+    }
+
+    fn rules_hash(&self) -> ContentHash {
+        ContentHash::of(&self.hide.iter().flatten().copied().collect::<Vec<u8>>())
+    }
+
+    fn file_count(&self) -> u64 {
+        self.present().filter(|(_, kind)| matches!(kind, EntryKind::File(_) | EntryKind::Symlink { .. })).count() as u64
+    }
+
+    fn top_entries(&self) -> u64 {
+        self.present().filter(|(path, _)| path.depth() == 1).count() as u64
+    }
+}
+
+pub(super) const fn directory(residue: bool) -> EntryKind {
+    EntryKind::Directory { residue }
+}
+
+pub(super) fn file(content: &str, mtime_ns: i64, executable: bool) -> EntryKind {
+    let content = content.as_bytes();
+    EntryKind::File(FileFacts { content: ContentHash::of(content), size: content.len() as u64, mtime_ns, executable })
+}
+
+fn parse(line: &str) -> (EntryPath, EntryKind) {
+    if let Some((at, target)) = line.split_once('>') {
+        return (path(at), EntryKind::Symlink { target: target.into() });
+    }
+    if let Some((at, content)) = line.split_once('=') {
+        let (content, mtime_ns) = content.split_once('@').unwrap_or((content, "0"));
+        let executable = content.ends_with('x');
+        return (path(at), file(content.trim_end_matches('x'), mtime_ns.parse().expect("a number"), executable));
+    }
+    match line.split_at(line.len() - 1) {
+        (at, "?") => (path(at), EntryKind::Unknown(UnknownCause::Unreadable)),
+        (at, "!") => (path(at), EntryKind::Special),
+        (at, "+") => (path(at.trim_end_matches('/')), directory(true)),
+        (at, _) => (path(at), directory(false)),
+    }
+}
+
+pub(super) fn conduit() -> Conduit {
+    let stamp = Stamp::zero(device(Side::Source));
+    let root =
+        |side| Root { device: device(side), location: LocationId::from_bytes([side as u8; 16]), dir: DirPath::TOP };
+    let settings = ConduitSettings {
+        name: Stamped::new(Label::lossy("m"), stamp),
+        enabled: Stamped::new(true, stamp),
+        paused: Stamped::new(false, stamp),
+        schedule: Stamped::new(Schedule::Manual, stamp),
+        selection: Stamped::new(Selection::default(), stamp),
+        parallel_transfers: Stamped::new(4, stamp),
+        bandwidth_limit: Stamped::new(0, stamp),
+        strategy: Stamped::new(ConflictStrategy::default(), stamp),
+        delete_mode: Stamped::new(DeleteMode::default(), stamp),
+    };
+    Conduit {
+        id: CONDUIT,
+        created: stamp,
+        source: root(Side::Source),
+        target: root(Side::Target),
+        mode: SyncMode::Mirror,
+        settings,
+        removed: Stamped::new(false, stamp),
+    }
+}
+
+/// A token as the gate grants it when both trees are all that their devices have signed.
+pub(super) fn synced(conduit: &Conduit, source: &Tree, target: &Tree) -> LibrarySynced {
+    let owner = |root: &Root, tree: &Tree| OwnerView {
+        device: root.device,
+        locations: vec![LocationView { location: root.location, root_ok: true, scan_complete: true, dirty: 0 }],
+        authorized: true,
+        quarantined: false,
+        online: true,
+        evidence_age_ms: Some(0),
+        relayed: false,
+        head: Some(tree.head()),
+        applied: Some(tree.head()),
+        gossiped: None,
+        bootstrapped: true,
+        clock_offset_ms: 0,
+    };
+    gate::open(&GateView {
+        conduit: conduit.id,
+        resolver: conduit.source.device,
+        ends: [&conduit.source, &conduit.target].map(|root| (root.device, root.location)),
+        owners: vec![owner(&conduit.source, source), owner(&conduit.target, target)],
+        others: Vec::new(),
+        membership: 0,
+        owners_membership: 0,
+        newer_generation_at: None,
+        evidence_age_ms_max: 0,
+    })
+    .expect("nothing is missing")
+}
+
+/// Resolves `source` onto `target`.
+pub(super) fn resolve(source: &Tree, target: &Tree, baseline: Option<&Baseline>, guards: Guards) -> Plan {
+    let conduit = conduit();
+    let view = ConduitView { conduit: &conduit, source, target, baseline, guards };
+    SyncResolver::resolve(synced(&conduit, source, target), &view).expect("mirror mode")
+}
+
+/// What a verified generation leaves behind.
+pub(super) fn baseline(source: &Tree, target: &Tree) -> Baseline {
+    Baseline {
+        generation: 1,
+        heads: vec![source.head(), target.head()],
+        top_entries: source.top_entries(),
+        files: source.file_count(),
+        rules: (source.rules_hash(), target.rules_hash()),
+    }
+}

@@ -1,0 +1,13 @@
+//! The acceptance corpus: cases that must hold, read into types, and the runner that judges a [`World`] by them.
+//!
+//! The corpus itself is `tests/corpus/scenarios.toml`; its head explains the format. Here is no resolver, no
+//! disk and no node: a world brings them. [`model::ModelWorld`] is the smallest one.
+
+pub mod conduits;
+pub mod format;
+pub mod gate;
+pub mod model;
+pub mod runner;
+
+pub use format::{Corpus, During, Edit, Moment, Round, Scenario};
+pub use runner::{Contents, Report, Tree, World, failures};
