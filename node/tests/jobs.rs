@@ -160,10 +160,10 @@ fn a_source_that_changes_while_it_is_read_fails_its_item_alone() {
     let items = vec![install(0, &a, "moving", PreImage::Absent), install(1, &a, "steady", PreImage::Absent)];
     let file = Mutex::new(Some(a.root.join("moving")));
     world.wires.on_frame(move |received| {
-        if received > 2 * MIB as u64 {
-            if let Some(file) = file.lock().unwrap().take() {
-                fs::write(file, noise(2, 20 * MIB)).unwrap();
-            }
+        if received > 2 * MIB as u64
+            && let Some(file) = file.lock().unwrap().take()
+        {
+            fs::write(file, noise(2, 20 * MIB)).unwrap();
         }
     });
     let ran = world.run(&b, leg(&a, &b, items));
@@ -244,11 +244,11 @@ fn a_leg_stops_where_it_is_told_to_and_goes_on_later() {
         let (go_on, wait_go_on) = mpsc::channel::<()>();
         let (reached, wait_go_on) = (Mutex::new(Some(reached)), Mutex::new(wait_go_on));
         world.wires.on_frame(move |received| {
-            if received > 5 * MIB as u64 {
-                if let Some(reached) = reached.lock().unwrap().take() {
-                    reached.send(()).unwrap();
-                    wait_go_on.lock().unwrap().recv().unwrap();
-                }
+            if received > 5 * MIB as u64
+                && let Some(reached) = reached.lock().unwrap().take()
+            {
+                reached.send(()).unwrap();
+                wait_go_on.lock().unwrap().recv().unwrap();
             }
         });
         world.wish(&b, Output::RunCopy(leg(&a, &b, items.clone())));
@@ -287,10 +287,10 @@ fn a_full_disk_stops_the_leg_and_nothing_partial_shows() {
     // Another fills the disk once the leg runs: the disk itself says no, and what came is kept.
     let filler = Mutex::new(Some(b.root.join("filler")));
     world.wires.on_frame(move |received| {
-        if received > 2 * MIB as u64 {
-            if let Some(filler) = filler.lock().unwrap().take() {
-                fs::write(filler, noise(3, 4 * MIB)).unwrap();
-            }
+        if received > 2 * MIB as u64
+            && let Some(filler) = filler.lock().unwrap().take()
+        {
+            fs::write(filler, noise(3, 4 * MIB)).unwrap();
         }
     });
     let full = world.run(&b, leg(&a, &b, items[..1].to_vec()));

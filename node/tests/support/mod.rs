@@ -30,13 +30,15 @@ use tidegate_storage::disk::{FileSystem, Marker, Outline, RootDir, mark_root};
 use tidegate_storage::store::{Store, StoreError};
 
 /// Longest wait for anything; only a failed test waits that long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub type TestEnv = OsEnv<Wires>;
 
 /// Streams in memory. Clones share everything.
 #[derive(Clone, Default)]
 pub struct Wires(Arc<Wired>);
+
+type Hook = Arc<dyn Fn(u64) + Send + Sync>;
 
 #[derive(Default)]
 struct Wired {
@@ -46,7 +48,7 @@ struct Wired {
     /// Breaks every stream once that many bytes have arrived; 0 for never.
     cut_after: AtomicU64,
     /// Called with the bytes that have arrived so far, before each frame is handed over.
-    on_frame: Mutex<Option<Arc<dyn Fn(u64) + Send + Sync>>>,
+    on_frame: Mutex<Option<Hook>>,
 }
 
 impl Wires {
@@ -134,7 +136,8 @@ impl Machine for Script {
             match input {
                 Input::Request { ticket, request, .. } => outputs.push((self.decide)(ticket, request)),
                 Input::Tick => {}
-                other => self.seen.try_send(other).expect("the test reads what it caused"),
+                // A test that has ended reads no more.
+                other => drop(self.seen.try_send(other)),
             }
         }
         while let Ok(wish) = self.wishes.try_recv() {
