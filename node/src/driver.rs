@@ -19,6 +19,7 @@ use tidegate_storage::store::{Store, StoreError};
 
 use crate::core::command::{Command, Fault, Reply};
 use crate::core::io::{Input, JobStop, Output, Work};
+use crate::core::{Core, CoreError};
 use crate::env::{Clock, Env, Network, Now, Spawn};
 use crate::jobs::wait::{First, race};
 use crate::jobs::{self, Context, Control, Counters, Decided, IndexView, Shared, Unresolved};
@@ -238,4 +239,20 @@ async fn collect(inbox: &Receiver<Input>, clock: &impl Clock, wake: Option<u64>)
         inputs.push(input);
     }
     Some(inputs)
+}
+
+impl Machine for Core {
+    type Error = CoreError;
+
+    fn step(&mut self, now: Now, inputs: Vec<Input>, outputs: &mut Vec<Output>) -> Result<(), CoreError> {
+        Self::step(self, now, inputs, outputs)
+    }
+
+    fn next_wake(&self) -> Option<u64> {
+        Self::next_wake(self)
+    }
+
+    fn store(&self) -> &Store {
+        Self::store(self)
+    }
 }

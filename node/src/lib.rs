@@ -9,5 +9,20 @@ pub mod core;
 pub mod driver;
 pub mod env;
 mod jobs;
+
+#[cfg(feature = "os")]
+pub mod api;
+#[cfg(feature = "os")]
+pub mod cli;
+#[cfg(feature = "os")]
+pub mod config;
+#[cfg(feature = "os")]
+pub mod format;
+#[cfg(feature = "os")]
+pub mod lab;
 #[cfg(feature = "os")]
 pub mod os;
+#[cfg(feature = "os")]
+pub mod serve;
+#[cfg(feature = "os")]
+pub mod state;
