@@ -82,6 +82,7 @@ impl<R: RootDir> Workshop<R> {
     }
 
     /// Renames a file whose old path is to vanish. What is expected at the old path is `facts.content`.
+    #[allow(clippy::too_many_arguments, reason = "two paths, each with what is expected there")]
     pub async fn rename_file<K: Known>(
         &self,
         item: u32,
