@@ -224,6 +224,7 @@ fn check_edit(op: Op, how: Edit, exchange: bool, marked: bool) {
                 || result.is_err() && op.before() == "nothing",
             "ATOMIC {case}"
         );
+        assert!(result.is_err() || !world.trash().contains(USER), "PRE-IMAGE {case}");
         assert_eq!(world.staged(), Vec::<String>::new(), "{case}");
         if let Ok(Applied { mark: Some(mark), .. }) = result
             && world.at("d/f").exists()
