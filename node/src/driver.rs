@@ -18,6 +18,7 @@ use tidegate_protocol::id::{DeviceId, LibraryId, LocationId};
 use tidegate_storage::store::{Store, StoreError};
 
 use crate::core::command::{Command, Fault, Reply};
+use crate::core::{Core, CoreError};
 use crate::core::io::{Input, JobStop, Output, Work};
 use crate::env::{Clock, Env, Network, Now, Spawn};
 use crate::jobs::wait::{First, race};
@@ -195,19 +196,19 @@ impl<E: Env, M: Machine> Driver<E, M> {
             Output::Clean { location, job, purge } => {
                 context.spawn(jobs::clean(Arc::clone(context), location, job, purge));
             }
-            Output::Resolve { ticket, synced, conduit, baseline, guards } => {
+            Output::Resolve { ticket, synced, conduit, baseline, previous, guards } => {
                 // Taken here, before the next step: it holds exactly what the token speaks of.
                 let snapshot = self.machine.store().read()?;
-                let work = move || jobs::resolve(&snapshot, synced, &conduit, baseline.as_ref(), guards);
+                let work =
+                    move || jobs::resolve(&snapshot, synced, &conduit, baseline.as_ref(), previous.as_deref(), guards);
                 let resolving = Arc::clone(context);
                 context.spawn(async move {
-                    match resolving.env.spawner().compute(work).await {
-                        Ok((plan, baseline)) => {
-                            resolving.tell(Input::Resolved { ticket, plan: Box::new(plan), baseline }).await;
-                        }
-                        Err(Unresolved::Store(error)) => resolving.broke(error),
-                        Err(error) => tracing::error!(%error, "a conduit cannot be resolved"),
-                    }
+                    let result = match resolving.env.spawner().compute(work).await {
+                        Ok((plan, baseline)) => Ok((Box::new(plan), baseline)),
+                        Err(Unresolved::Store(error)) => return resolving.broke(error),
+                        Err(error) => Err(error.to_string()),
+                    };
+                    resolving.tell(Input::Resolved { ticket, result }).await;
                 });
             }
         }
@@ -239,4 +240,20 @@ where
         ending.controls.end(&job);
         ending.tell(Input::JobEnded { job, stopped }).await;
     });
+}
+
+impl Machine for Core {
+    type Error = CoreError;
+
+    fn step(&mut self, now: Now, inputs: Vec<Input>, outputs: &mut Vec<Output>) -> Result<(), CoreError> {
+        Self::step(self, now, inputs, outputs)
+    }
+
+    fn next_wake(&self) -> Option<u64> {
+        Self::next_wake(self)
+    }
+
+    fn store(&self) -> &Store {
+        Self::store(self)
+    }
 }

@@ -191,7 +191,8 @@ impl Core {
         baseline: &Baseline,
     ) -> Result<(), CoreError> {
         let name = conduit.settings.name.value.clone();
-        if let Some(wanted) = call.plan.as_ref().filter(|wanted| **wanted != plan.id.short()) {
+        let covered = self.is_covered(step, conduit, call, plan)?;
+        if let Some(wanted) = call.plan.as_ref().filter(|_| !covered) {
             let fault = Fault::new(
                 FaultCode::PlanStale,
                 format!("{wanted} is not the plan of {name} any more; nothing was changed"),
@@ -202,15 +203,13 @@ impl Core {
             return Ok(());
         }
         if plan.is_empty() {
-            self.agree(step, conduit, baseline)?;
+            self.agree(step, conduit, baseline, plan)?;
             self.answer(step, call.caller, Ok(Reply::Started(Started { conduit: name, generation: None })));
             return Ok(());
         }
         let approved = call.approve || step.txn.approval(&plan.id)?.is_some();
         if !plan.halts.is_empty() && !approved {
-            self.keep_plan(step, conduit, plan)?;
-            step.set_held(conduit.id, Some(plan.id))?;
-            self.service.held.insert(conduit.id, plan.id);
+            self.hold(step, conduit, plan)?;
             self.answer(step, call.caller, Err(held_fault(conduit, plan)));
             return Ok(());
         }
@@ -220,6 +219,44 @@ impl Core {
         }
         let number = self.open_generation(step, conduit, plan, None)?;
         self.answer(step, call.caller, Ok(Reply::Started(Started { conduit: name, generation: Some(number) })));
+        Ok(())
+    }
+
+    /// Whether the plan that a person names covers this one: the index may have moved on, but nothing is done
+    /// that was not shown.
+    fn is_covered(&self, step: &Step<'_>, conduit: &Conduit, call: &SyncCall, plan: &Plan) -> Result<bool, CoreError> {
+        let Some(wanted) = &call.plan else { return Ok(true) };
+        let shown = if call.approve { step.held(conduit.id)? } else { step.shown(conduit.id)? };
+        let Some(shown) = shown.filter(|shown| shown.short() == *wanted) else { return Ok(plan.id.short() == *wanted) };
+        Ok(step.txn.plan(&shown)?.is_some_and(|shown| plan.is_within(&shown.plan)))
+    }
+
+    /// A guard stops a plan: it waits, by its id, for a person.
+    pub(super) fn hold(&mut self, step: &mut Step<'_>, conduit: &Conduit, plan: &Plan) -> Result<(), CoreError> {
+        self.keep_plan(step, conduit, plan)?;
+        step.set_held(conduit.id, Some(plan.id))?;
+        self.service.held.insert(conduit.id, plan.id);
+        Ok(())
+    }
+
+    /// There is no plan, though the gate was open.
+    pub(super) fn unresolved(&mut self, step: &mut Step<'_>, attempt: Attempt, why: &str) -> Result<(), CoreError> {
+        let fault = Fault::new(
+            FaultCode::Internal,
+            "the conduit cannot be resolved; nothing was changed",
+            why,
+            &["tidegate conduit show NAME", "tidegate location list"],
+        );
+        match attempt.purpose {
+            Purpose::Plan(ticket) => step.out.push(Output::Reply { ticket, reply: Err(fault) }),
+            Purpose::Sync(call) => self.answer(step, call.caller, Err(fault)),
+            Purpose::Verify(number) => {
+                // What is left is not known: nothing that was planned counts as proven.
+                let jobs = step.jobs_of(attempt.conduit, number)?;
+                let remaining = jobs.iter().map(|record| u64::from(record.spec.items)).sum();
+                self.close(step, attempt.conduit, number, Verification::Failed { remaining })?;
+            }
+        }
         Ok(())
     }
 

@@ -165,12 +165,14 @@ impl Core {
         &mut self,
         step: &mut Step<'_>,
         ticket: Ticket,
-        plan: Plan,
-        baseline: &Baseline,
+        result: Result<(Box<Plan>, Baseline), String>,
     ) -> Result<(), CoreError> {
         let found = self.gate.attempts.iter().find(|(_, attempt)| attempt.resolving == Some(ticket)).map(|(id, _)| *id);
         let Some(attempt) = found.and_then(|id| self.gate.attempts.remove(&id)) else { return Ok(()) };
-        self.on_plan(step, attempt, plan, baseline)
+        match result {
+            Ok((plan, baseline)) => self.on_plan(step, attempt, *plan, &baseline),
+            Err(why) => self.unresolved(step, attempt, &why),
+        }
     }
 
     /// Answers questions, asks owners, opens the gate or gives up.
@@ -221,8 +223,10 @@ impl Core {
                 let ticket = self.ticket();
                 attempt.resolving = Some(ticket);
                 let baseline = step.valid_baseline(&conduit)?;
+                let previous = step.agreed(conduit.id)?.map(Box::new);
                 let guards = self.config.guards;
-                step.out.push(Output::Resolve { ticket, synced, conduit: Box::new(conduit), baseline, guards });
+                let conduit = Box::new(conduit);
+                step.out.push(Output::Resolve { ticket, synced, conduit, baseline, previous, guards });
                 self.gate.attempts.insert(id, attempt);
             }
             Err(closed) => {

@@ -140,10 +140,8 @@ pub enum Input {
     Resolved {
         /// Of the wish.
         ticket: Ticket,
-        /// The plan.
-        plan: Box<Plan>,
-        /// What a baseline at this state would say.
-        baseline: Baseline,
+        /// The plan and what a baseline at this state would say; or why there is none.
+        result: Result<(Box<Plan>, Baseline), String>,
     },
     /// Time has passed.
     Tick,
@@ -317,6 +315,8 @@ pub enum Output {
         conduit: Box<Conduit>,
         /// What the last verified generation left.
         baseline: Option<Baseline>,
+        /// The empty plan that was resolved at the baseline's heads: what an incremental resolve goes on from.
+        previous: Option<Box<Plan>>,
         /// The guards.
         guards: Guards,
     },

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use tidegate_protocol::file_sync::{Action, Item, ItemOutcome, JobKind, JobSpec, PreImage, SkipReason};
+use tidegate_protocol::file_sync::{Action, ItemOutcome, JobKind, JobSpec, PreImage, SkipReason};
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::DeviceId;
 use tidegate_protocol::index::{EntryKind, IgnoreRules, Rights, StatMark};
@@ -61,40 +61,31 @@ impl Core {
                 | Action::Remove { .. }
                 | Action::RemoveDirectory { .. } => None,
             };
-            let looked_up = from.as_ref().unwrap_or(&path);
-            let mark = self.known_mark(step, tree, looked_up, &item)?;
-            work.push(Work { index, path, item, from, known: mark, local: None });
+            let known = match &item.expect {
+                PreImage::File { content, .. } => known_mark(step, tree, &path, *content)?,
+                PreImage::Absent | PreImage::Directory | PreImage::Symlink { .. } => None,
+            };
+            let known = match &item.action {
+                Action::SetMetadata { file, .. } => known_mark(step, tree, &path, file.content)?,
+                Action::MakeDirectory { .. }
+                | Action::InstallFile { .. }
+                | Action::InstallSymlink { .. }
+                | Action::RenameFile { .. }
+                | Action::Remove { .. }
+                | Action::RemoveDirectory { .. } => known,
+            };
+            // What a rename moves is content that this device holds, at the old path.
+            let local = match (&item.action, &from) {
+                (Action::RenameFile { file, .. }, Some(from)) => known_mark(step, tree, from, file.content)?
+                    .map(|mark| LocalContent { location: spec.target.location, path: from.clone(), mark }),
+                _ => None,
+            };
+            work.push(Work { index, path, item, from, known, local });
         }
         if spec.key.kind == JobKind::Copy {
             self.find_local(step, &mut work)?;
         }
         Ok((end, work, settled))
-    }
-
-    /// The stat under which the own index knows what the item expects.
-    fn known_mark(
-        &self,
-        step: &Step<'_>,
-        tree: Tree,
-        path: &EntryPath,
-        item: &Item,
-    ) -> Result<Option<StatMark>, CoreError> {
-        let Some(row) = step.txn.entry(tree, path)? else { return Ok(None) };
-        let expected = match &item.action {
-            Action::RenameFile { file, .. } | Action::SetMetadata { file, .. } => Some(file.content),
-            Action::MakeDirectory { .. }
-            | Action::InstallFile { .. }
-            | Action::InstallSymlink { .. }
-            | Action::Remove { .. }
-            | Action::RemoveDirectory { .. } => match &item.expect {
-                PreImage::File { content, .. } => Some(*content),
-                PreImage::Absent | PreImage::Directory | PreImage::Symlink { .. } => None,
-            },
-        };
-        Ok(match row.state.present().map(|entry| &entry.kind) {
-            Some(EntryKind::File(file)) if Some(file.content) == expected => row.mark,
-            Some(_) | None => None,
-        })
     }
 
     /// Finds contents that this device already holds, by one walk over the own index if the filter says that
@@ -126,7 +117,7 @@ impl Core {
                 if missing > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             })?;
         }
-        for item in work {
+        for item in work.iter_mut() {
             if let Action::InstallFile { file, .. } = &item.item.action {
                 item.local = wanted.get(&file.content).cloned().flatten();
             }
@@ -245,4 +236,18 @@ impl Core {
         let outline = if holds { step.txn.outline(content)? } else { None };
         Ok(outline.map_or_else(not_found, |chunks| Response::Outline { chunks }))
     }
+}
+
+/// The stat under which the own index knows a path to hold a content.
+fn known_mark(
+    step: &Step<'_>,
+    tree: Tree,
+    path: &EntryPath,
+    content: ContentHash,
+) -> Result<Option<StatMark>, CoreError> {
+    let Some(row) = step.txn.entry(tree, path)? else { return Ok(None) };
+    Ok(match row.state.present().map(|entry| &entry.kind) {
+        Some(EntryKind::File(file)) if file.content == content => row.mark,
+        Some(_) | None => None,
+    })
 }

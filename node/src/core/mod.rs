@@ -204,7 +204,7 @@ impl Core {
                 self.on_job_moved(step, job, moved)
             }
             Input::JobEnded { job, stopped } => self.on_job_ended(step, job, stopped),
-            Input::Resolved { ticket, plan, baseline } => self.on_resolved(step, ticket, *plan, &baseline),
+            Input::Resolved { ticket, result } => self.on_resolved(step, ticket, result),
             Input::Tick => Ok(()),
         }
     }

@@ -2,7 +2,7 @@
 //! several rooms share.
 
 use tidegate_protocol::codec;
-use tidegate_protocol::file_sync::{Baseline, Conduit, Item, JobKind, PlanId, SkipReason};
+use tidegate_protocol::file_sync::{Baseline, Conduit, Item, JobKind, Plan, PlanId, SkipReason};
 use tidegate_protocol::id::{ConduitId, DeviceId, LibraryId, LocationId};
 use tidegate_protocol::index::EntryState;
 use tidegate_protocol::path::EntryPath;
@@ -152,6 +152,16 @@ impl Step<'_> {
     /// Remembers the plan that was last shown.
     pub(super) fn set_shown(&mut self, conduit: ConduitId, plan: PlanId) -> Result<(), CoreError> {
         Ok(self.txn.set_setting(&format!("shown/{conduit}"), &codec::encode(&plan))?)
+    }
+
+    /// The empty plan at the baseline's heads.
+    pub(super) fn agreed(&self, conduit: ConduitId) -> Result<Option<Plan>, CoreError> {
+        self.setting(&format!("agreed/{conduit}"))
+    }
+
+    /// Remembers the empty plan at the baseline's heads.
+    pub(super) fn set_agreed(&mut self, plan: &Plan) -> Result<(), CoreError> {
+        Ok(self.txn.set_setting(&format!("agreed/{}", plan.conduit), &codec::encode(plan))?)
     }
 
     /// When a conduit was last verified, in wall milliseconds.

@@ -81,35 +81,44 @@ impl Core {
             .map(|ops| (ops.copies.len() + ops.deletes.len()) as u64)
             .sum::<u64>();
         let status = if plan.is_empty() { Verification::Verified } else { Verification::Failed { remaining } };
-        self.push_status(step, conduit.id, status)?;
         if plan.is_empty() {
-            self.agree(step, conduit, &Baseline { generation: number, ..baseline.clone() })?;
+            self.agree(step, conduit, &Baseline { generation: number, ..baseline.clone() }, plan)?;
         }
-        let lasting = lasting_skips(step, conduit.id, number)?;
-        let Some(mut open) = self.service.open.remove(&conduit.id) else { return Ok(()) };
+        let follows = self.close(step, conduit.id, number, status)?;
+        let depth = self.follow_depth(step, conduit.id, follows)?;
+        let hopeful = has_other_work(plan, &lasting_skips(step, conduit.id, number)?);
+        if status != Verification::Verified && plan.halts.is_empty() && depth < FOLLOW_UPS_MAX && hopeful {
+            self.open_generation(step, conduit, plan, Some(number))?;
+        } else if !plan.halts.is_empty() {
+            self.hold(step, conduit, plan)?;
+        }
+        Ok(())
+    }
+
+    /// Ends a generation, and tells the library how. Returns the generation that it followed.
+    pub(super) fn close(
+        &mut self,
+        step: &mut Step<'_>,
+        conduit: ConduitId,
+        number: u64,
+        verification: Verification,
+    ) -> Result<Option<u64>, CoreError> {
+        self.push_status(step, conduit, verification)?;
+        let Some(mut open) = self.service.open.remove(&conduit) else { return Ok(None) };
         open.generation.phase = Phase::Closed;
         open.generation.closed_ms = Some(step.now.wall_ms);
         step.txn.put_generation(&open.generation)?;
         let record = GenerationRecord {
-            conduit: conduit.id,
+            conduit,
             number,
             coordinator: self.me,
-            verification: status,
+            verification,
             closed_ms: step.now.wall_ms,
             totals: open.generation.totals,
         };
         step.put(vec![Change::fact(Fact::Generation(record))])?;
-        self.forget_old_jobs(step, conduit.id, number)?;
-        let depth = self.follow_depth(step, conduit.id, open.generation.follows)?;
-        let hopeful = has_other_work(plan, &lasting);
-        if status != Verification::Verified && plan.halts.is_empty() && depth < FOLLOW_UPS_MAX && hopeful {
-            self.open_generation(step, conduit, plan, Some(number))?;
-        } else if !plan.halts.is_empty() {
-            self.keep_plan(step, conduit, plan)?;
-            step.set_held(conduit.id, Some(plan.id))?;
-            self.service.held.insert(conduit.id, plan.id);
-        }
-        Ok(())
+        self.forget_old_jobs(step, conduit, number)?;
+        Ok(open.generation.follows)
     }
 
     fn follow_depth(&self, step: &Step<'_>, conduit: ConduitId, mut follows: Option<u64>) -> Result<u32, CoreError> {
@@ -130,9 +139,11 @@ impl Core {
         step: &mut Step<'_>,
         conduit: &Conduit,
         baseline: &Baseline,
+        plan: &Plan,
     ) -> Result<(), CoreError> {
         let generation = baseline.generation.max(step.txn.generation_seen(conduit.id)?);
         step.txn.set_baseline(conduit.id, Some(&Baseline { generation, ..baseline.clone() }))?;
+        step.set_agreed(plan)?;
         step.set_verified(conduit.id)?;
         step.set_held(conduit.id, None)?;
         self.service.held.remove(&conduit.id);

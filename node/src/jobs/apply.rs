@@ -93,7 +93,7 @@ async fn act<R: RootDir>(
         (Action::RenameFile { file, .. }, _) => {
             let from = work.from.as_ref().ok_or(Refused::SourceChanged)?;
             let mark = work.local.as_ref().filter(|local| local.path == *from).map(|local| local.mark);
-            workshop.rename_file(from, mark, &work.path, &expect, file, known).await
+            workshop.rename_file(work.index, from, mark, &work.path, &expect, file, known).await
         }
         (Action::SetMetadata { file, .. }, _) => workshop.set_metadata(&work.path, work.known, file, known).await,
         (Action::Remove { .. }, _) => workshop.remove(work.index, &work.path, &expect, known).await,

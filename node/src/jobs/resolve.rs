@@ -4,6 +4,7 @@
 //! answer void.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 use tidegate_protocol::file_sync::{
     Baseline, Conduit, ConduitView, Guards, Plan, ResolveError, Root, SideView, SyncResolver,
@@ -14,6 +15,9 @@ use tidegate_protocol::index::{EntryKind, EntryState, IgnoreRules, Location, Rul
 use tidegate_protocol::library_sync::LibrarySynced;
 use tidegate_protocol::path::{DirPath, EntryPath};
 use tidegate_storage::store::{Snapshot, StoreError, Tree};
+
+/// Changed rows beyond which a full resolve is made.
+const TOUCHED_ROWS_MAX: usize = 10_000;
 
 /// Why there is no plan.
 #[derive(Debug, thiserror::Error)]
@@ -38,13 +42,21 @@ pub(crate) fn resolve(
     synced: LibrarySynced,
     conduit: &Conduit,
     baseline: Option<&Baseline>,
+    previous: Option<&Plan>,
     guards: Guards,
 ) -> Result<(Plan, Baseline), Unresolved> {
     let failure = RefCell::new(None);
     let source = End::of(snapshot, &conduit.source, &failure)?;
     let target = End::of(snapshot, &conduit.target, &failure)?;
     let view = ConduitView { conduit, source: &source, target: &target, baseline, guards };
-    let resolved = SyncResolver::resolve(synced, &view);
+    let touched = match (baseline, previous) {
+        (Some(baseline), Some(_)) => touched_since(&[&source, &target], baseline)?,
+        (Some(_) | None, _) => None,
+    };
+    let resolved = match (touched, previous) {
+        (Some(touched), Some(previous)) => SyncResolver::resolve_touched(synced, &view, &touched, previous),
+        (Some(_) | None, _) => SyncResolver::resolve(synced, &view),
+    };
     if let Some(error) = failure.take() {
         return Err(error.into());
     }
@@ -57,6 +69,20 @@ pub(crate) fn resolve(
         rules: (source.location.rules_hash(), target.location.rules_hash()),
     };
     Ok((plan, next))
+}
+
+/// Every path below the roots whose row changed at either end since the baseline; `None` if so many did that a
+/// full look is cheaper.
+fn touched_since(ends: &[&End<'_>], baseline: &Baseline) -> Result<Option<BTreeSet<EntryPath>>, StoreError> {
+    let mut touched = BTreeSet::new();
+    for end in ends {
+        let Some(head) = baseline.heads.iter().find(|head| head.device == end.location.owner) else { return Ok(None) };
+        let Some(paths) = end.snapshot.entries_since(end.tree, head.sequence, TOUCHED_ROWS_MAX)? else {
+            return Ok(None);
+        };
+        touched.extend(paths.iter().filter_map(|path| end.dir.relative(path)));
+    }
+    Ok(Some(touched))
 }
 
 /// One end, as the replica has it.
