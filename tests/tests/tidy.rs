@@ -77,7 +77,7 @@ const MAY_SLEEP: [(&str, &str); 6] = [
     ("node/src/os/clock.rs", "implements Clock::sleep"),
     ("node/src/lab/", "looks again at another process until a condition holds or a limit is over"),
     ("node/src/cli/", "a verb that follows the daemon asks it again until a condition holds"),
-    ("node/src/os/net/pairing/mod.rs", "a pairing code ends by its age"),
+    ("node/src/os/net/pairing/", "a code ends by its age; a crowded door is knocked at again until a deadline"),
     ("node/src/api/server.rs", "cuts off answers that are still under way when the node ends"),
     ("node/src/serve/notify.rs", "tells the service manager at its interval that the node lives"),
 ];
