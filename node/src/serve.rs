@@ -93,7 +93,7 @@ async fn live(options: Options) -> Result<(), open::Failure> {
     let width = NonZeroUsize::new(settings.hash_threads as usize).unwrap_or(NonZeroUsize::MIN);
     let spawner = OsSpawn::new(tokio::runtime::Handle::current(), width);
     let watch_disk = OsWatch::new(settings.watcher == Watcher::Auto);
-    let env = NodeEnv::new(clock, spawner, paced.clone(), watch_disk);
+    let env = NodeEnv::new(clock, spawner.clone(), paced.clone(), watch_disk);
     let mut first = Vec::new();
     let core =
         Core::new(opened.store, key.signing().clone(), core_config(&settings), env.entropy(), clock.now(), &mut first)
@@ -137,6 +137,8 @@ async fn live(options: Options) -> Result<(), open::Failure> {
     };
     pump.abort();
     network.shutdown().await;
+    // Jobs hold timers and sockets of the runtime: they end before it does.
+    let _ = tokio::time::timeout(END_MAX, spawner.idle()).await;
     // The answers that were under way get their moment; what is left then is cut off with the runtime.
     let _ = tokio::time::timeout(END_MAX, serving).await;
     // Left-overs do no harm: the next start takes the place of a socket that nobody holds.
