@@ -95,8 +95,9 @@ async fn live(options: Options) -> Result<(), open::Failure> {
     let watch_disk = OsWatch::new(settings.watcher == Watcher::Auto);
     let env = NodeEnv::new(clock, spawner, paced.clone(), watch_disk);
     let mut first = Vec::new();
-    let core = Core::new(opened.store, key.signing().clone(), core_config(&settings), env.entropy(), clock.now(), &mut first)
-        .map_err(open::Failure::from)?;
+    let core =
+        Core::new(opened.store, key.signing().clone(), core_config(&settings), env.entropy(), clock.now(), &mut first)
+            .map_err(open::Failure::from)?;
     let admitting = network.clone();
     let admit = Box::new(move |library, devices| {
         admitting.allow(devices);
@@ -144,7 +145,12 @@ async fn live(options: Options) -> Result<(), open::Failure> {
         Some(Ok(Ok(()))) => Ok(()),
         Some(Ok(Err(error))) => Err(open::Failure::from(error)),
         Some(Err(panic)) => Err(Problem::new(Code::Internal, "the node ended", panic.to_string()).into()),
-        None => Err(Problem::new(Code::Internal, "the node did not end in time and was cut off", "a commit takes very long").into()),
+        None => Err(Problem::new(
+            Code::Internal,
+            "the node did not end in time and was cut off",
+            "a commit takes very long",
+        )
+        .into()),
     }
 }
 
@@ -190,8 +196,12 @@ fn core_config(settings: &Settings) -> CoreConfig {
 }
 
 fn socket_failed(socket: &Path, error: &std::io::Error) -> Problem {
-    Problem::new(Code::Storage, "the API socket cannot be made; nothing was changed", format!("{}: {error}", socket.display()))
-        .next("choose another place: api.socket in the configuration, or --socket PATH")
+    Problem::new(
+        Code::Storage,
+        "the API socket cannot be made; nothing was changed",
+        format!("{}: {error}", socket.display()),
+    )
+    .next("choose another place: api.socket in the configuration, or --socket PATH")
 }
 
 async fn stopped(mut changes: watch::Receiver<Life>) {
@@ -200,7 +210,8 @@ async fn stopped(mut changes: watch::Receiver<Life>) {
 }
 
 async fn asked_to_stop() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         tracing::warn!("signals cannot be heard; only the API stops this node");
         return std::future::pending().await;
     };
@@ -220,7 +231,9 @@ fn no_core_dumps() {
 
 fn log(settings: &Settings) {
     let level = level_name(settings.log_level);
-    let filter = tracing_subscriber::EnvFilter::new(format!("warn,tidegate={level},tidegate_storage={level},tidegate_protocol={level}"));
+    let filter = tracing_subscriber::EnvFilter::new(format!(
+        "warn,tidegate={level},tidegate_storage={level},tidegate_protocol={level}"
+    ));
     let base = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
     // A second subscriber in one process (tests) changes nothing.
     let _ = match settings.log_format {

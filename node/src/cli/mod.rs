@@ -290,7 +290,7 @@ fn refused_by_parser(error: &clap::Error, json: bool) -> ExitCode {
     }
     let text = error.render().to_string();
     let mut paragraphs = text.strip_prefix("error: ").unwrap_or(&text).trim().splitn(2, "\n\n");
-    let message = paragraphs.next().unwrap_or_default().replace('\n', " ");
+    let message = paragraphs.next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
     let hint = paragraphs.next().unwrap_or_default();
     let mut problem = Problem::new(Code::Usage, message, "");
     for line in hint.lines().map(str::trim).filter(|line| !line.is_empty()) {

@@ -259,7 +259,7 @@ pub(crate) fn nearest(word: &str, known: impl IntoIterator<Item = String>) -> Op
     };
     let short: String = word.chars().take(80).collect();
     let scored = known.into_iter().map(|k| (distance(&short, &k), k)).min()?;
-    (scored.0 <= scored.1.len() / 2).then_some(scored.1)
+    (scored.0 <= scored.1.len() / 3).then_some(scored.1)
 }
 
 fn host_name() -> String {
