@@ -176,7 +176,7 @@ impl Core {
         let Some(mut record) = step.txn.job(&job)? else { return Ok(()) };
         record.progress.items_done += moved.outcomes.len() as u64;
         record.progress.items_skipped += moved.outcomes.iter().filter(|(_, o)| o.skipped().is_some()).count() as u64;
-        // After a crash what was counted before is counted again, as reused: never more than there is.
+        // A chunk that was counted just before a crash may be counted again: never more than there is.
         record.progress.bytes_done = (record.progress.bytes_done + moved.bytes_done).min(record.spec.bytes);
         record.progress.bytes_reused = (record.progress.bytes_reused + moved.bytes_reused).min(record.spec.bytes);
         step.txn.put_job_outcomes(&job, moved.outcomes)?;
