@@ -132,3 +132,60 @@ fn devices_that_admit_one_another_converge_to_one_library() {
         assert!(world.level(&all), "{pairs:?}: {}", world.tail());
     }
 }
+
+#[test]
+fn an_index_of_many_pages_arrives_whole_even_if_the_line_breaks_in_between() {
+    let mut world = World::new(2);
+    world.pair(A, B);
+    let location = world.locate(A, "src");
+    world.cut(A, B);
+    for at in 0..10_000 {
+        world.tree(A, location).write(&crate::harness::path(&format!("d{}/{at}", at % 100)), b"x");
+    }
+    world.input(A, tidegate::core::io::Input::Hints { location, paths: Vec::new(), overflow: true });
+    world.run_for(2_000);
+    world.heal(A, B);
+    let partial = |world: &World| world.author(B, A).is_some_and(|held| held.rests.is_none() && held.upto.0 > 1_000);
+    assert!(world.run_until(20_000, partial) || world.level(&[A, B]));
+    world.crash(B);
+    world.write(A, location, "d1/new", "y");
+    world.run_for(10_000);
+    assert!(world.level(&[A, B]), "{}", world.tail());
+}
+
+#[test]
+fn a_device_that_leaves_can_come_back() {
+    let mut world = World::new(2);
+    world.pair(A, B);
+    let location = world.locate(B, "dst");
+    world.write(B, location, "a", "x");
+    world.run_for(2_000);
+    world.tell(B, Command::LeaveLibrary);
+    world.run_for(5_000);
+    assert_ne!(world.nodes[A].library, world.nodes[B].library);
+    assert!(world.nodes[B].members.is_empty());
+    world.pair(A, B);
+    world.run_for(40_000);
+    assert_eq!(world.nodes[A].library, world.nodes[B].library);
+    assert!(world.level(&[A, B]), "{}", world.tail());
+}
+
+#[test]
+fn a_device_without_a_watcher_is_looked_at_when_asked() {
+    let mut world = World::new(2);
+    world.pair(A, B);
+    let (source, target) = world.link(A, B);
+    for (at, location) in [(A, source), (B, target)] {
+        world.tree(at, location).watched = false;
+        world.crash(at);
+    }
+    world.run_for(5_000);
+    world.conduit("docs", "A:src", "B:dst", tidegate::core::command::ConduitChange::default());
+    world.write(A, source, "a", "x");
+    world.sync_through().unwrap();
+    assert_eq!(world.files(B, target), world.files(A, source));
+    world.run_for(2_000);
+    world.trace.clear();
+    world.run_for(120_000);
+    assert!(world.trace.iter().all(|(_, what)| what == "publish" || what == "ask Heads"), "{}", world.tail());
+}

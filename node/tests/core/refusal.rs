@@ -180,3 +180,43 @@ fn a_disabled_or_paused_conduit_starts_nothing() {
         refused_at_once(&mut world, FaultCode::ConduitDisabled, "starts nothing");
     }
 }
+
+#[test]
+fn a_conduit_that_is_removed_elsewhere_ends_its_run() {
+    for (deletes, number) in [(false, 2), (true, 2)] {
+        let (mut world, source, target) = World::mirror();
+        world.write(A, source, "a", "one");
+        world.write(A, source, "b", "two");
+        world.sync_through();
+        world.write(A, source, "c", "three");
+        if deletes {
+            world.remove(A, source, "a");
+        }
+        world.nodes[B].hold_legs = true;
+        world.tell(A, World::sync(30_000));
+        assert!(world.run_until(10_000, |world| world.nodes[B].legs.len() == 1));
+        let id = world.conduit_named(A, "docs").unwrap().id;
+        world.tell(B, Command::RemoveConduit("docs".to_owned()));
+        world.run_for(2_000);
+        world.release(B);
+        world.run_for(10_000);
+        let newest = world.store(A).read().unwrap().generations(id, 1).unwrap().pop().unwrap();
+        assert_eq!(newest.number, number);
+        assert!(newest.closed_ms.is_some(), "{newest:?} {}", world.tail());
+        assert!(world.files(B, target).contains_key("a"), "no delete begins under a removed conduit");
+    }
+}
+
+#[test]
+fn old_evidence_is_not_taken() {
+    let (mut world, source, _) = World::mirror();
+    world.write(A, source, "a", "one");
+    world.run_for(3_000);
+    world.nodes[A].lost = Some(LostInput::Drained);
+    let call = world.call(A, World::sync(60_000));
+    world.run_for(20_000);
+    assert!(!world.replies.contains_key(&call));
+    let asked = world.count(A, "ask Heads");
+    world.run_for(10_000);
+    assert!(world.count(A, "ask Heads") >= asked + 3, "the other end is asked again and again: {}", world.tail());
+}

@@ -332,8 +332,14 @@ impl World {
 
     /// Waits until no generation of `docs` is open.
     pub(crate) fn closed(&mut self) {
-        let open = |world: &Self| world.newest(A).is_some_and(|g| g.closed_ms.is_none());
-        assert!(self.run_until(300_000, |world| !open(world)), "never closed: {:?} {}", self.newest(A), self.tail());
+        self.settled(A, "docs");
+    }
+
+    /// Waits until no generation of a conduit is open on its coordinator.
+    pub(crate) fn settled(&mut self, on: usize, conduit: &str) {
+        let open = |world: &Self| world.newest_of(on, conduit).is_some_and(|g| g.closed_ms.is_none());
+        let done = self.run_until(300_000, |world| !open(world));
+        assert!(done, "never closed: {:?} {}", self.newest_of(on, conduit), self.tail());
     }
 
     pub(crate) fn store(&self, index: usize) -> &Store {
@@ -347,7 +353,12 @@ impl World {
 
     /// The newest generation of `docs`.
     pub(crate) fn newest(&self, index: usize) -> Option<Generation> {
-        let conduit = self.conduit_named(index, "docs")?;
+        self.newest_of(index, "docs")
+    }
+
+    /// The newest generation of a conduit.
+    pub(crate) fn newest_of(&self, index: usize, text: &str) -> Option<Generation> {
+        let conduit = self.conduit_named(index, text)?;
         self.store(index).read().unwrap().generations(conduit.id, 1).unwrap().pop()
     }
 
