@@ -252,14 +252,16 @@ impl Core {
         match attempt.purpose {
             Purpose::Plan(ticket) => step.out.push(Output::Reply { ticket, reply: Err(fault) }),
             Purpose::Sync(call) => self.answer(step, call.caller, Err(fault)),
-            Purpose::Verify(number) => {
-                // What is left is not known: nothing that was planned counts as proven.
-                let jobs = step.jobs_of(attempt.conduit, number)?;
-                let remaining = jobs.iter().map(|record| u64::from(record.spec.items)).sum();
-                self.close(step, attempt.conduit, number, Verification::Failed { remaining })?;
-            }
+            Purpose::Verify(number) => self.close_unproven(step, attempt.conduit, number)?,
         }
         Ok(())
+    }
+
+    /// What is left is not known: nothing that was planned counts as proven.
+    fn close_unproven(&mut self, step: &mut Step<'_>, conduit: ConduitId, number: u64) -> Result<(), CoreError> {
+        let jobs = step.jobs_of(conduit, number)?;
+        let remaining = jobs.iter().map(|record| u64::from(record.spec.items)).sum();
+        self.close(step, conduit, number, Verification::Failed { remaining }).map(drop)
     }
 
     /// Stores plan and generation, then sends the copies out.
@@ -423,10 +425,8 @@ impl Core {
                     self.schedule_retry(step, attempt.conduit);
                 }
             }
-            // Only a removed conduit ends a verification early.
-            Purpose::Verify(_) => {
-                self.service.open.remove(&attempt.conduit);
-            }
+            // Only a removed conduit ends a verification early. What is left is not known, and nobody asks.
+            Purpose::Verify(number) => self.close_unproven(step, attempt.conduit, number)?,
         }
         Ok(())
     }

@@ -22,6 +22,9 @@ use crate::env::{NetworkError, Now};
 const ASK_AGAIN_MS: u64 = 100;
 /// How long an owner holds its answer back while it settles, in milliseconds: less than an ask may take.
 const SETTLE_ANSWER_MS: u64 = ANSWER_MS_MAX / 4;
+/// How long a node that has just started waits to be told of its own past before it tells of itself, in
+/// milliseconds: some round trips. Two that wait for each other both go on then.
+const SURE_ANSWER_MS: u64 = 500;
 
 /// All attempts at the moment, and the questions of others that wait for quiet.
 #[derive(Default)]
@@ -63,6 +66,8 @@ struct Question {
     nonce: Nonce,
     conduit: Option<ConduitId>,
     barriers: Vec<(LocationId, u64)>,
+    /// Until when it waits for somebody to tell whether the own numbers can be trusted.
+    sure_ms: u64,
     until_ms: u64,
 }
 
@@ -124,7 +129,8 @@ impl Core {
     ) {
         let barriers = self.locations.want_barriers(locations);
         let until_ms = step.now.monotonic_ms + SETTLE_ANSWER_MS;
-        self.gate.questions.push(Question { ticket, nonce, conduit, barriers, until_ms });
+        let sure_ms = step.now.monotonic_ms + SURE_ANSWER_MS;
+        self.gate.questions.push(Question { ticket, nonce, conduit, barriers, sure_ms, until_ms });
     }
 
     pub(super) fn on_heads_answer(
@@ -182,7 +188,7 @@ impl Core {
         for id in self.gate.attempts.keys().copied().collect::<Vec<_>>() {
             self.tend_attempt(step, id)?;
         }
-        let questions = self.gate.questions.iter().map(|question| question.until_ms);
+        let questions = self.gate.questions.iter().flat_map(|question| [question.sure_ms, question.until_ms]);
         let attempts = self.gate.attempts.values().filter(|attempt| attempt.resolving.is_none());
         let stale_ms = self.config.evidence_age_ms_max / 2;
         let again = attempts.flat_map(|attempt| {
@@ -197,8 +203,10 @@ impl Core {
     fn answer_questions(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
         let now = step.now.monotonic_ms;
         let questions = std::mem::take(&mut self.gate.questions);
+        let unsure = self.is_unsure(step)?;
         for question in questions {
-            if !self.locations.are_quiet(&question.barriers) && now < question.until_ms {
+            let waits = unsure && now < question.sure_ms;
+            if waits || (!self.locations.are_quiet(&question.barriers) && now < question.until_ms) {
                 self.gate.questions.push(question);
                 continue;
             }

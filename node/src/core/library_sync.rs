@@ -46,6 +46,10 @@ pub(super) struct LibrarySync {
     /// Stamps that nothing this replica remembers was signed with: from the last one it had persisted when it
     /// started to the first one it took then. An own head with one of them was signed by a lost future.
     pub(super) lost: Option<(tidegate_protocol::time::Stamp, tidegate_protocol::time::Stamp)>,
+    /// A member has told what it holds of this device since the start.
+    pub(super) heard: bool,
+    /// The end of the own log when the node started.
+    began_at: Sequence,
     announced_ms: Option<u64>,
     pulls: BTreeMap<DeviceId, Ticket>,
     mistrusted: BTreeMap<(DeviceId, DeviceId), u64>,
@@ -116,9 +120,12 @@ impl Core {
         if identity.epoch.is_none() {
             let epoch = self.draw.epoch();
             step.txn.start_epoch(self.me, epoch)?;
+            // No number of this epoch was ever used.
+            self.library.heard = true;
         }
         self.library.own_since = Some(identity.stamp);
         self.library.lost = Some((identity.stamp, self.stamp(step)?));
+        self.library.began_at = step.own_author()?.upto;
         self.admit_configured(step)?;
         self.library.devices_changed = true;
         self.library.own_head_changed = true;
@@ -306,6 +313,13 @@ impl Core {
         Ok(())
     }
 
+    /// Whether rows were written since the start and nobody has yet told what it holds of this device. If the
+    /// replica was restored, their numbers were used before: they are shown to nobody until that is known.
+    pub(super) fn is_unsure(&self, step: &Step<'_>) -> Result<bool, CoreError> {
+        let alone = self.library.heard || self.library.members.is_empty();
+        Ok(!alone && step.own_author()?.upto != self.library.began_at)
+    }
+
     pub(super) fn on_heads(
         &mut self,
         step: &mut Step<'_>,
@@ -316,6 +330,7 @@ impl Core {
         if let Some(peer) = self.library.peers.get_mut(&device) {
             peer.asking = false;
         }
+        self.library.heard = true;
         let head = self.note_head(step, own, Some(device))?.filter(|head| head.device == device);
         for signed in others {
             self.note_head(step, signed, Some(device))?;
@@ -437,6 +452,7 @@ impl Core {
             .library
             .announced_ms
             .map(|at| at + if self.library.own_head_changed { ANNOUNCE_EVERY_MS_MIN } else { ANNOUNCE_EVERY_MS_MAX });
+        let next_announcement = next_announcement.filter(|at| *at > now);
         self.library.wake_ms = next_exchange.chain(next_announcement).min();
         Ok(())
     }
@@ -500,7 +516,8 @@ impl Core {
             self.rest_own(step)?;
         }
         let wait_ms = if self.library.own_head_changed { ANNOUNCE_EVERY_MS_MIN } else { ANNOUNCE_EVERY_MS_MAX };
-        if self.library.announced_ms.is_some_and(|at| now < at + wait_ms) {
+        let early = self.library.announced_ms.is_some_and(|at| now < at + wait_ms);
+        if early || self.is_unsure(step)? {
             return Ok(());
         }
         self.library.announced_ms = Some(now);

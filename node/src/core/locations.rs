@@ -88,7 +88,8 @@ impl OwnLocation {
         if self.scan_due.is_some() || self.scanning == Some(ScanScope::All) || self.opening {
             reasons.push(Unsettled::Scan);
         }
-        if !self.dirty.is_empty() || matches!(self.scanning, Some(ScanScope::Paths(_))) {
+        let unanswered = self.drained < self.barrier;
+        if unanswered || !self.dirty.is_empty() || matches!(self.scanning, Some(ScanScope::Paths(_))) {
             reasons.push(Unsettled::Events);
         }
         reasons
@@ -183,6 +184,8 @@ impl Core {
         let news = own.root != state;
         own.root = state;
         own.watched = watched;
+        // Whoever was asked before is gone with the old root.
+        own.asked_barrier = own.drained;
         if state == RootState::Present {
             own.open_again_ms = None;
             own.scan_due = Some(ScanDue { at_ms: now });

@@ -14,9 +14,10 @@ impl Core {
     /// Makes the own device, and those that the config admits by their full id, members.
     pub(super) fn admit_configured(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
         let name = self.config.name.clone();
-        match step.txn.device_fact(self.me)? {
-            Some(own) if own.name.value == name => {}
-            _ => self.put_device(step, self.me, Some(&name), None)?,
+        // A name that a person gave since stays until the config names another.
+        if step.txn.device_fact(self.me)?.is_none() || step.configured_name()?.as_ref() != Some(&name) {
+            self.put_device(step, self.me, Some(&name), None)?;
+            step.set_configured_name(&name)?;
         }
         for (id, name) in self.config.admitted.clone() {
             if id != self.me && step.txn.device_fact(id)?.is_none() {

@@ -45,9 +45,12 @@ impl Core {
                 refuse(RefusalCode::Malformed, "another job is known under this name")
             });
         }
-        let Some(conduit) = step.txn.conduit(key.conduit)?.filter(|conduit| !conduit.removed.value) else {
+        let Some(conduit) = step.txn.conduit(key.conduit)? else {
             return Ok(refuse(RefusalCode::NotFound, "no such conduit here yet"));
         };
+        if conduit.removed.value {
+            return Ok(refuse(RefusalCode::Disabled, "the conduit was removed"));
+        }
         if let Some(refusal) = self.check_offer(step, peer, &spec, &conduit)? {
             return Ok(Response::Refused(refusal));
         }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use tidegate_protocol::codec;
 use tidegate_protocol::file_sync::{Baseline, Conduit, Item, ItemOutcome, JobKind, Plan, PlanId, SkipReason};
-use tidegate_protocol::id::{ConduitId, DeviceId, LibraryId, LocationId};
+use tidegate_protocol::id::{ConduitId, DeviceId, Label, LibraryId, LocationId};
 use tidegate_protocol::index::EntryState;
 use tidegate_protocol::path::EntryPath;
 use tidegate_protocol::time::Stamp;
@@ -214,6 +214,16 @@ impl Step<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The name that the config gave this device at the last start.
+    pub(super) fn configured_name(&self) -> Result<Option<Label>, CoreError> {
+        self.setting("name")
+    }
+
+    /// Remembers the name that the config gives this device.
+    pub(super) fn set_configured_name(&mut self, name: &Label) -> Result<(), CoreError> {
+        Ok(self.txn.set_setting("name", &codec::encode(name))?)
     }
 
     fn setting<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<Option<T>, CoreError> {

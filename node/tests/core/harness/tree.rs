@@ -1,0 +1,218 @@
+//! A fake directory tree: what a scan sees of it, and what items do to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidegate::core::io::{ScanScope, Seen, Work, Written};
+use tidegate_protocol::file_sync::{Action, ItemOutcome, PreImage, SkipReason};
+use tidegate_protocol::hash::ContentHash;
+use tidegate_protocol::id::{DeviceId, LocationId};
+use tidegate_protocol::index::{EntryKind, FileFacts, IgnoreRules, Observation, Observed, StatMark};
+use tidegate_protocol::path::EntryPath;
+use tidegate_storage::store::Store;
+
+/// What stands at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Thing {
+    Dir,
+    File { bytes: Vec<u8>, mark: StatMark },
+}
+
+/// One root.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    pub(crate) things: BTreeMap<EntryPath, Thing>,
+    pub(crate) present: bool,
+    pub(crate) watched: bool,
+    pub(crate) trash: Vec<(EntryPath, Vec<u8>)>,
+    stats: i64,
+}
+
+impl Tree {
+    pub(crate) fn new() -> Self {
+        Self { things: BTreeMap::new(), present: true, watched: true, trash: Vec::new(), stats: 0 }
+    }
+
+    fn mark(&mut self, size: usize, mtime_ns: Option<i64>) -> StatMark {
+        self.stats += 1;
+        let at = self.stats;
+        StatMark { size: size as u64, mtime_ns: mtime_ns.unwrap_or(at), ctime_ns: at, inode: at as u64 }
+    }
+
+    /// Writes a file with the directories above it; returns what a watcher would name.
+    pub(crate) fn write(&mut self, path: &EntryPath, bytes: &[u8]) -> Vec<EntryPath> {
+        let mut touched: Vec<EntryPath> =
+            path.ancestors().filter(|above| self.things.insert(above.clone(), Thing::Dir).is_none()).collect();
+        let mark = self.mark(bytes.len(), None);
+        self.things.insert(path.clone(), Thing::File { bytes: bytes.to_vec(), mark });
+        touched.push(path.clone());
+        touched
+    }
+
+    /// Removes a path with everything below it.
+    pub(crate) fn remove(&mut self, path: &EntryPath) -> Vec<EntryPath> {
+        self.things.retain(|at, _| at != path && !at.is_below(path));
+        vec![path.clone()]
+    }
+
+    /// Files by path, for comparing.
+    pub(crate) fn files(&self) -> BTreeMap<String, String> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let file = |(path, thing): (&EntryPath, &Thing)| match thing {
+            Thing::File { bytes, .. } => Some((path.to_string(), text(bytes))),
+            Thing::Dir => None,
+        };
+        self.things.iter().filter_map(file).collect()
+    }
+
+    /// What differs from the index.
+    pub(crate) fn scan(&self, store: &Store, owner: DeviceId, location: LocationId, scope: &ScanScope) -> Vec<Seen> {
+        let snapshot = store.read().unwrap();
+        let Some(fact) = snapshot.location(owner, location).unwrap() else { return Vec::new() };
+        let rules = IgnoreRules::new(&fact.rules).unwrap();
+        let handle = snapshot.tree(owner, location).unwrap();
+        let mut known = BTreeMap::new();
+        for row in snapshot.entries(handle, &tidegate_protocol::path::DirPath::TOP, None).unwrap() {
+            let row = row.unwrap();
+            if let Some(entry) = row.state.present() {
+                known.insert(row.path.clone(), (entry.kind.clone(), row.mark));
+            }
+        }
+        let all: BTreeSet<&EntryPath> = known.keys().chain(self.things.keys()).collect();
+        let inside = |path: &EntryPath| match scope {
+            ScanScope::All => true,
+            ScanScope::Paths(paths) => paths.iter().any(|top| path == top || path.is_below(top)),
+        };
+        let mut seen = Vec::new();
+        for path in all.into_iter().filter(|path| inside(path) && !rules.hides(path)) {
+            let now = self.things.get(path).map(look);
+            let observed = match (now, known.get(path)) {
+                (Some(now), Some(known)) if now == *known => continue,
+                (Some((kind, mark)), _) => Observed::Present(kind, mark),
+                (None, Some(_)) => Observed::Absent,
+                (None, None) => continue,
+            };
+            seen.push(Seen { observation: Observation { path: path.clone(), observed }, chunks: Vec::new() });
+        }
+        seen
+    }
+
+    /// Bytes of a file that still is as the index knows it.
+    pub(crate) fn read(&self, path: &EntryPath, known: &StatMark) -> Option<Vec<u8>> {
+        match self.things.get(path)? {
+            Thing::File { bytes, mark } if mark == known => Some(bytes.clone()),
+            Thing::File { .. } | Thing::Dir => None,
+        }
+    }
+
+    /// The content at a path.
+    pub(crate) fn content(&self, path: &EntryPath) -> Option<(ContentHash, Vec<u8>)> {
+        match self.things.get(path)? {
+            Thing::File { bytes, .. } => Some((ContentHash::of(bytes), bytes.clone())),
+            Thing::Dir => None,
+        }
+    }
+
+    fn stands(&self, path: &EntryPath, expect: &PreImage) -> bool {
+        match (self.things.get(path), expect) {
+            (None, PreImage::Absent) | (Some(Thing::Dir), PreImage::Directory) => true,
+            (Some(Thing::File { bytes, .. }), PreImage::File { content, .. }) => ContentHash::of(bytes) == *content,
+            (_, PreImage::Absent | PreImage::Directory | PreImage::File { .. } | PreImage::Symlink { .. }) => false,
+        }
+    }
+
+    fn discard(&mut self, path: &EntryPath) {
+        let gone: Vec<EntryPath> = self.things.keys().filter(|at| *at == path || at.is_below(path)).cloned().collect();
+        for at in gone {
+            if let Some(Thing::File { bytes, .. }) = self.things.remove(&at) {
+                self.trash.push((at, bytes));
+            }
+        }
+    }
+
+    fn put(&mut self, path: &EntryPath, bytes: Vec<u8>, file: &FileFacts) -> StatMark {
+        let mark = self.mark(bytes.len(), Some(file.mtime_ns));
+        self.things.insert(path.clone(), Thing::File { bytes, mark });
+        mark
+    }
+
+    /// Does one item, if what stands there is what it expects or what it would leave.
+    pub(crate) fn apply(&mut self, work: &Work, content: Option<Vec<u8>>) -> (ItemOutcome, Option<Written>) {
+        let path = &work.path;
+        let skip = |reason| (ItemOutcome::Skipped(reason), None);
+        let wrote = |kind, mark, version: &tidegate_protocol::index::Version| {
+            (ItemOutcome::Done, Some(Written { path: path.clone(), kind, mark, version: version.clone() }))
+        };
+        match &work.item.action {
+            Action::MakeDirectory { version } => {
+                if self.things.get(path) == Some(&Thing::Dir) || self.stands(path, &work.item.expect) {
+                    self.things.insert(path.clone(), Thing::Dir);
+                    return wrote(Some(EntryKind::Directory { residue: false }), None, version);
+                }
+                skip(SkipReason::TargetChanged)
+            }
+            Action::InstallFile { file, version, .. } => {
+                let there = self.content(path).is_some_and(|(hash, _)| hash == file.content);
+                let Some(bytes) = content else { return skip(SkipReason::SourceGone) };
+                if ContentHash::of(&bytes) != file.content {
+                    return skip(SkipReason::WrongContent);
+                }
+                if !there {
+                    if !self.stands(path, &work.item.expect) {
+                        return skip(SkipReason::TargetChanged);
+                    }
+                    self.discard(path);
+                }
+                let mark = self.put(path, bytes, file);
+                wrote(Some(EntryKind::File(*file)), Some(mark), version)
+            }
+            Action::RenameFile { file, version, .. } => {
+                let from = work.from.as_ref().expect("a rename has an old path");
+                let moved = self.content(from).filter(|(hash, _)| *hash == file.content);
+                if let Some((_, bytes)) = moved.filter(|_| self.stands(path, &work.item.expect)) {
+                    self.discard(path);
+                    self.things.remove(from);
+                    let mark = self.put(path, bytes, file);
+                    return wrote(Some(EntryKind::File(*file)), Some(mark), version);
+                }
+                match self.content(path) {
+                    Some((hash, _)) if hash == file.content => (ItemOutcome::Done, None),
+                    Some(_) | None => skip(SkipReason::TargetChanged),
+                }
+            }
+            Action::SetMetadata { file, version } => match self.content(path) {
+                Some((hash, bytes)) if hash == file.content => {
+                    let mark = self.put(path, bytes, file);
+                    wrote(Some(EntryKind::File(*file)), Some(mark), version)
+                }
+                Some(_) | None => skip(SkipReason::TargetChanged),
+            },
+            Action::Remove { version } => {
+                if self.things.contains_key(path) {
+                    if !self.stands(path, &work.item.expect) {
+                        return skip(SkipReason::TargetChanged);
+                    }
+                    self.discard(path);
+                }
+                wrote(None, None, version)
+            }
+            Action::RemoveDirectory { version } => {
+                if self.things.keys().any(|at| at.is_below(path)) {
+                    return skip(SkipReason::DirNotEmpty);
+                }
+                self.things.remove(path);
+                wrote(None, None, version)
+            }
+            Action::InstallSymlink { .. } => skip(SkipReason::BadName),
+        }
+    }
+}
+
+fn look(thing: &Thing) -> (EntryKind, Option<StatMark>) {
+    match thing {
+        Thing::Dir => (EntryKind::Directory { residue: false }, None),
+        Thing::File { bytes, mark } => {
+            let (content, size) = (ContentHash::of(bytes), bytes.len() as u64);
+            (EntryKind::File(FileFacts { content, size, mtime_ns: mark.mtime_ns, executable: false }), Some(*mark))
+        }
+    }
+}

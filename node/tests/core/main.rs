@@ -1,0 +1,14 @@
+//! The core over in-memory replicas, fake directories and a pump: no task, no socket, no disk, one clock.
+//!
+//! [`harness`] is the world; the other modules say what must hold in it. Everything is deterministic.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where its world does not do what it was told")]
+
+mod crash;
+mod files;
+mod harness;
+mod hostile;
+mod library;
+mod property;
+mod refusal;
+mod runs;

@@ -1,0 +1,234 @@
+//! Runs of a conduit: what is copied and deleted, in which order, and when it counts as verified.
+
+use tidegate::core::command::{Command, ConduitChange, Reply};
+use tidegate_protocol::file_sync::{JobState, Schedule, Verification};
+use tidegate_protocol::id::LocationId;
+use tidegate_protocol::wire::JobControl;
+
+use crate::harness::{A, B, World, file, path};
+
+/// A world whose mirror holds these files on both ends.
+fn verified(files: &[(&str, &str)]) -> (World, LocationId, LocationId) {
+    let (mut world, source, target) = World::mirror();
+    for (at, content) in files {
+        world.write(A, source, at, content);
+    }
+    world.sync_through();
+    assert_eq!(world.files(B, target), world.files(A, source), "{}", world.tail());
+    world.trace.clear();
+    (world, source, target)
+}
+
+#[test]
+fn a_mirror_arrives_and_is_verified_by_the_resolver() {
+    let (mut world, source, target) = World::mirror();
+    for (at, content) in [("a", "one"), ("d/b", "two"), ("d/e/c", "")] {
+        world.write(A, source, at, content);
+    }
+    let Reply::Plan(plan) = world.tell(A, Command::Plan { conduit: "docs".to_owned(), wait_ms: 30_000 }) else {
+        panic!()
+    };
+    assert_eq!((plan.plan.totals.copies, plan.plan.totals.deletes), (5, 0));
+    assert!(world.files(B, target).is_empty(), "a plan changes nothing");
+    let generation = world.sync_through().unwrap();
+    assert_eq!(world.files(B, target), world.files(A, source));
+    use Verification::{Unverified, Verified, WaitingLibrarySync, WaitingWatcher};
+    assert_eq!(World::statuses(&generation), [Unverified, WaitingWatcher, WaitingLibrarySync, Verified]);
+    assert_eq!((generation.totals.copied, generation.totals.skipped, generation.totals.bytes), (5, 0, 6));
+    let conduit = world.conduit_named(A, "docs").unwrap();
+    let baseline = world.store(A).read().unwrap().baseline(conduit.id).unwrap().unwrap();
+    assert_eq!((baseline.generation, baseline.files, baseline.top_entries), (1, 3, 2));
+    world.run_for(5_000);
+    assert!(world.level(&[A, B]));
+    assert_eq!(world.sync_through(), None, "nothing is left to do");
+    let records = world.store(B).read().unwrap().generation_records(conduit.id).unwrap();
+    assert_eq!(records.len(), 1, "the library is told");
+}
+
+#[test]
+fn what_only_the_target_has_goes_to_its_trash_after_the_copies() {
+    let (mut world, source, target) = verified(&[("a", "one"), ("b", "two"), ("c", "three"), ("d/e", "four")]);
+    world.write(A, source, "new", "five");
+    world.remove(A, source, "d");
+    world.write(B, target, "stray", "own");
+    let generation = world.sync_through().unwrap();
+    assert_eq!(world.files(B, target), world.files(A, source));
+    assert_eq!(World::statuses(&generation).last(), Some(&Verification::Verified));
+    let mut trash = world.tree(B, target).trash.clone();
+    trash.sort();
+    assert_eq!(trash, [(path("d/e"), b"four".to_vec()), (path("stray"), b"own".to_vec())]);
+    let runs: Vec<&str> = world
+        .trace
+        .iter()
+        .map(|(_, what)| what.as_str())
+        .filter(|what| what.starts_with("copy") || what.starts_with("delete"))
+        .collect();
+    assert_eq!(runs, ["copy 1", "delete 3"], "{}", world.tail());
+}
+
+#[test]
+fn content_that_the_target_holds_is_not_sent() {
+    let (mut world, source, target) = verified(&[("a", "some content"), ("b", "two")]);
+    world.write(A, source, "copy", "some content");
+    world.remove(A, source, "b");
+    world.write(A, source, "moved", "two");
+    world.sync_through().unwrap();
+    assert_eq!(world.files(B, target), world.files(A, source));
+    assert_eq!(world.count(B, "fetch"), 0, "{}", world.tail());
+}
+
+#[test]
+fn a_failed_copy_keeps_the_bytes_it_would_have_replaced_elsewhere() {
+    let (mut world, source, target) = verified(&[("a", "precious"), ("b", "two"), ("c", "three")]);
+    world.write(A, source, "z/moved", "precious");
+    world.remove(A, source, "a");
+    world.nodes[B].failing.insert(path("z/moved"));
+    world.sync_through().unwrap();
+    assert!(world.files(B, target).values().any(|content| content == "precious"), "{}", world.tail());
+    world.nodes[B].failing.clear();
+    world.run_for(10_000);
+    world.sync_through();
+    assert_eq!(world.files(B, target), world.files(A, source));
+    assert_eq!(World::statuses(&world.newest(A).unwrap()).last(), Some(&Verification::Verified));
+}
+
+#[test]
+fn of_two_simultaneous_calls_exactly_one_wins() {
+    let (mut world, source, _) = World::mirror();
+    world.write(A, source, "a", "one");
+    world.run_for(2_000);
+    let calls = [world.call(A, World::sync(30_000)), world.call(B, World::sync(5_000)), world.call(A, World::sync(0))];
+    assert!(world.run_until(60_000, |world| calls.iter().all(|call| world.replies.contains_key(call))));
+    let won = calls.iter().filter(|call| world.replies[call].is_ok()).count();
+    assert_eq!(won, 1, "{:?}", world.replies);
+    world.closed();
+    assert_eq!(world.newest(A).unwrap().number, 1);
+}
+
+#[test]
+fn a_paused_job_waits_and_a_cancelled_one_ends() {
+    for on in [A, B] {
+        let (mut world, source, target) = World::mirror();
+        for at in 0..5 {
+            world.write(A, source, &format!("f{at}"), "x");
+        }
+        world.nodes[B].hold_legs = true;
+        world.tell(A, World::sync(30_000));
+        assert!(world.run_until(10_000, |world| world.nodes[B].legs.len() == 1));
+        let Reply::Jobs(jobs) = world.tell(on, Command::Jobs) else { panic!() };
+        let job = jobs[0].job.clone();
+        let control = |control| Command::ControlJob { job: job.clone(), control };
+        world.tell(on, control(JobControl::Pause));
+        world.release(B);
+        world.run_for(10_000);
+        let Reply::Jobs(jobs) = world.tell(on, Command::Jobs) else { panic!() };
+        assert_eq!(jobs[0].state, JobState::Paused, "seen by {on}: {}", world.tail());
+        world.crash(B);
+        world.crash(A);
+        world.run_for(10_000);
+        assert!(world.files(B, target).len() < 5, "a restart does not resume it");
+        world.tell(on, control(JobControl::Resume));
+        world.closed();
+        assert_eq!(world.files(B, target), world.files(A, source));
+
+        world.write(A, source, "later", "y");
+        world.nodes[B].hold_legs = true;
+        world.tell(A, World::sync(30_000));
+        assert!(world.run_until(10_000, |world| world.nodes[B].legs.len() == 1), "{}", world.tail());
+        let Reply::Jobs(jobs) = world.tell(on, Command::Jobs) else { panic!() };
+        let job = jobs.iter().find(|job| job.generation == 2).unwrap().job.clone();
+        world.tell(on, Command::ControlJob { job, control: JobControl::Cancel });
+        world.release(B);
+        world.closed();
+        assert_eq!(world.files(B, target).get("later"), None);
+        assert_eq!(World::statuses(&world.newest(A).unwrap()).last(), Some(&Verification::Failed { remaining: 1 }));
+    }
+}
+
+#[test]
+fn an_instant_conduit_runs_by_itself_after_a_change() {
+    let (mut world, source, target) = World::mirror();
+    let schedule = Some(Schedule::Instant { settle_ms: 500 });
+    let change = ConduitChange { schedule, ..ConduitChange::default() };
+    world.tell(B, Command::SetConduit { conduit: "docs".to_owned(), change });
+    world.run_for(10_000);
+    world.write(A, source, "a", "one");
+    world.run_for(5_000);
+    assert_eq!(world.files(B, target), [file("a", "one")].into(), "{}", world.tail());
+    world.closed();
+    world.run_for(10_000);
+    world.trace.clear();
+    world.run_for(60_000);
+    assert_eq!(world.count(A, "resolve"), 0, "it rests when nothing changes: {}", world.tail());
+    world.crash(A);
+    world.nodes[A].hold_legs = false;
+    world.write(A, source, "b", "two");
+    world.run_for(8_000);
+    assert_eq!(world.files(B, target).len(), 2, "it runs after a restart: {}", world.tail());
+}
+
+#[test]
+fn a_conduit_at_an_interval_runs_again_and_never_overlaps() {
+    let (mut world, source, target) = World::mirror();
+    let schedule = Some(Schedule::Every { interval_ms: 2_000 });
+    let change = ConduitChange { schedule, ..ConduitChange::default() };
+    world.tell(A, Command::SetConduit { conduit: "docs".to_owned(), change });
+    world.write(A, source, "a", "one");
+    world.run_for(6_000);
+    assert_eq!(world.files(B, target).len(), 1);
+    world.nodes[B].hold_legs = true;
+    world.write(A, source, "b", "two");
+    world.run_for(20_000);
+    let open = world.newest(A).unwrap();
+    assert_eq!(open.closed_ms, None);
+    assert_eq!(world.nodes[B].legs.len(), 1);
+    world.release(B);
+    world.run_for(6_000);
+    assert_eq!(world.files(B, target).len(), 2);
+    world.crash(A);
+    world.write(A, source, "c", "three");
+    world.run_for(10_000);
+    assert_eq!(world.files(B, target).len(), 3, "it runs after a restart: {}", world.tail());
+}
+
+#[test]
+fn a_conduit_between_two_locations_of_one_device_needs_no_wire() {
+    let mut world = World::new(1);
+    let (source, target) = (world.locate(A, "src"), world.locate(A, "dst"));
+    world.run_for(1_000);
+    world.conduit("docs", "A:src", "A:dst", ConduitChange::default());
+    world.write(A, source, "d/a", "one");
+    let began_ms = world.now_ms;
+    let generation = world.sync_through().unwrap();
+    assert_eq!(World::statuses(&generation).last(), Some(&Verification::Verified));
+    assert_eq!(world.files(A, target), [file("d/a", "one")].into());
+    assert!(world.now_ms - began_ms < 2_000, "it took {} ms", world.now_ms - began_ms);
+}
+
+#[test]
+fn a_run_takes_as_long_as_its_watchers_and_not_longer() {
+    let (mut world, source, _) = World::mirror();
+    world.write(A, source, "a", "one");
+    let began_ms = world.now_ms;
+    world.sync_through().unwrap();
+    assert!(world.now_ms - began_ms < 2_000, "it took {} ms: {}", world.now_ms - began_ms, world.tail());
+}
+
+#[test]
+fn a_directory_of_a_location_can_be_an_end() {
+    let mut world = World::new(2);
+    world.pair(A, B);
+    let (source, target) = world.link(A, B);
+    world.write(A, source, "in/a", "one");
+    world.write(A, source, "out/b", "two");
+    world.write(B, target, "to/x/y", "three");
+    world.write(B, target, "beside", "four");
+    world.run_for(3_000);
+    world.conduit("docs", "A:src/in", "B:dst/to/x", ConduitChange::default());
+    let fault = world.refused(A, World::sync(30_000));
+    World::is(&fault, tidegate::core::command::FaultCode::SafetyStop, "first mirror");
+    let plan = fault.next.iter().find_map(|next| next.split("tidegate approve ").nth(1)).unwrap().to_owned();
+    world.tell(A, Command::Approve { plan, wait_ms: 30_000 });
+    world.closed();
+    assert_eq!(world.files(B, target), [file("beside", "four"), file("to/x/a", "one")].into());
+}
