@@ -18,8 +18,8 @@ use tidegate_protocol::id::{DeviceId, LibraryId, LocationId};
 use tidegate_storage::store::{Store, StoreError};
 
 use crate::core::command::{Command, Fault, Reply};
-use crate::core::{Core, CoreError};
 use crate::core::io::{Input, JobStop, Output, Work};
+use crate::core::{Core, CoreError};
 use crate::env::{Clock, Env, Network, Now, Spawn};
 use crate::jobs::wait::{First, race};
 use crate::jobs::{self, Context, Control, Counters, Decided, IndexView, Shared, Unresolved};

@@ -208,17 +208,22 @@ mod tests {
 
     #[test]
     fn durations_are_written_as_people_read_them() {
-        for (ms, want) in [(0, "0.0 s"), (450, "0.4 s"), (12_000, "12 s"), (1_621_000, "27:01"), (12_421_000, "3:27:01")] {
+        for (ms, want) in
+            [(0, "0.0 s"), (450, "0.4 s"), (12_000, "12 s"), (1_621_000, "27:01"), (12_421_000, "3:27:01")]
+        {
             assert_eq!(duration(ms), want);
         }
-        for (ms, want) in [(0, "just now"), (12_000, "12 s ago"), (200_000, "3 min ago"), (864_000_000, "10 days ago")] {
+        for (ms, want) in [(0, "just now"), (12_000, "12 s ago"), (200_000, "3 min ago"), (864_000_000, "10 days ago")]
+        {
             assert_eq!(ago(ms), want);
         }
     }
 
     #[test]
     fn durations_and_sizes_are_read_with_their_units_only() {
-        for (text, want) in [("0", 0), ("250ms", 250), ("30s", 30_000), ("5m", 300_000), ("1h", 3_600_000), ("2 d", 172_800_000)] {
+        for (text, want) in
+            [("0", 0), ("250ms", 250), ("30s", 30_000), ("5m", 300_000), ("1h", 3_600_000), ("2 d", 172_800_000)]
+        {
             assert_eq!(parse_duration(text), Ok(want));
             assert_eq!(parse_duration(&plain_duration(want)), Ok(want));
         }
@@ -246,7 +251,9 @@ mod tests {
             assert_eq!(Moment::parse(want), Some(Moment(ms)));
         }
         assert_eq!(Moment(1_795_344_581_007).minute(), "2026-11-22 10:49");
-        for bad in ["2026-11-22", "2026-13-22T10:49:41.007Z", "2026-11-00T10:49:41.007Z", "x026-11-22T10:49:41.007Z", ""] {
+        for bad in
+            ["2026-11-22", "2026-13-22T10:49:41.007Z", "2026-11-00T10:49:41.007Z", "x026-11-22T10:49:41.007Z", ""]
+        {
             assert_eq!(Moment::parse(bad), None, "{bad:?}");
         }
     }

@@ -5,6 +5,7 @@
 //! API's face in [`face`], pairing in [`pairing`], what often goes wrong in [`doctor`], the service manager in
 //! [`notify`], identity and replica in [`open`].
 
+mod addresses;
 mod doctor;
 mod face;
 mod network;
@@ -30,6 +31,7 @@ use crate::driver::{Driver, Handle};
 use crate::env::{Clock, Env};
 use crate::os::net::{Deadlines, NetworkOptions, OsNetwork};
 use crate::os::{OsClock, OsEnv, OsSpawn, OsWatch};
+use addresses::Addresses;
 use face::NodeFace;
 use network::PacedNetwork;
 
@@ -76,8 +78,14 @@ pub fn run(options: Options) -> Result<(), Problem> {
         .map_err(|error| Problem::new(Code::Internal, "nothing was started", error.to_string()))?;
     let replica = options.state.join(open::REPLICA);
     let ended = runtime.block_on(live(options));
-    // Jobs end at their next report; whoever sits in a system call is not waited for for ever.
-    runtime.shutdown_timeout(END_MAX);
+    if matches!(ended, Err(open::Failure::Damaged(_))) {
+        // Whoever still reads the replica has to let go of it before it can be moved.
+        runtime.shutdown_timeout(END_MAX);
+    } else {
+        // What is durable is durable. Jobs that are still at work end with the process, as in a crash; a runtime
+        // that is taken apart beneath them would make them panic first.
+        std::mem::forget(runtime);
+    }
     ended.map_err(|failure| open::set_right(failure, &replica))
 }
 
@@ -89,14 +97,19 @@ async fn live(options: Options) -> Result<(), open::Failure> {
     let clock = OsClock::start();
     let network = start_network(&settings, &key, events).await?;
 
+    let addresses = Addresses::load(&state);
+    for (device, address) in addresses.all() {
+        network.remember(device, address);
+    }
     let paced = PacedNetwork::new(network.clone(), settings.up_limit);
     let width = NonZeroUsize::new(settings.hash_threads as usize).unwrap_or(NonZeroUsize::MIN);
     let spawner = OsSpawn::new(tokio::runtime::Handle::current(), width);
     let watch_disk = OsWatch::new(settings.watcher == Watcher::Auto);
     let env = NodeEnv::new(clock, spawner, paced.clone(), watch_disk);
     let mut first = Vec::new();
-    let core = Core::new(opened.store, key.signing().clone(), core_config(&settings), env.entropy(), clock.now(), &mut first)
-        .map_err(open::Failure::from)?;
+    let core =
+        Core::new(opened.store, key.signing().clone(), core_config(&settings), env.entropy(), clock.now(), &mut first)
+            .map_err(open::Failure::from)?;
     let admitting = network.clone();
     let admit = Box::new(move |library, devices| {
         admitting.allow(devices);
@@ -107,7 +120,7 @@ async fn live(options: Options) -> Result<(), open::Failure> {
     let (life, changes) = watch::channel(Life::Running);
     let life = Arc::new(life);
     let pairing = Arc::new(pairing::Pairing::new(network.clone(), handle.clone()));
-    let pump = tokio::spawn(network::pump(happened, handle.clone(), Arc::clone(&pairing), paced));
+    let pump = tokio::spawn(network::pump(happened, handle.clone(), Arc::clone(&pairing), paced, addresses));
     // Commits block, so the core has a thread of its own.
     let runtime = tokio::runtime::Handle::current();
     let mut driving = tokio::task::spawn_blocking(move || runtime.block_on(driver.run(first)));
@@ -144,7 +157,12 @@ async fn live(options: Options) -> Result<(), open::Failure> {
         Some(Ok(Ok(()))) => Ok(()),
         Some(Ok(Err(error))) => Err(open::Failure::from(error)),
         Some(Err(panic)) => Err(Problem::new(Code::Internal, "the node ended", panic.to_string()).into()),
-        None => Err(Problem::new(Code::Internal, "the node did not end in time and was cut off", "a commit takes very long").into()),
+        None => Err(Problem::new(
+            Code::Internal,
+            "the node did not end in time and was cut off",
+            "a commit takes very long",
+        )
+        .into()),
     }
 }
 
@@ -190,8 +208,12 @@ fn core_config(settings: &Settings) -> CoreConfig {
 }
 
 fn socket_failed(socket: &Path, error: &std::io::Error) -> Problem {
-    Problem::new(Code::Storage, "the API socket cannot be made; nothing was changed", format!("{}: {error}", socket.display()))
-        .next("choose another place: api.socket in the configuration, or --socket PATH")
+    Problem::new(
+        Code::Storage,
+        "the API socket cannot be made; nothing was changed",
+        format!("{}: {error}", socket.display()),
+    )
+    .next("choose another place: api.socket in the configuration, or --socket PATH")
 }
 
 async fn stopped(mut changes: watch::Receiver<Life>) {
@@ -200,7 +222,8 @@ async fn stopped(mut changes: watch::Receiver<Life>) {
 }
 
 async fn asked_to_stop() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         tracing::warn!("signals cannot be heard; only the API stops this node");
         return std::future::pending().await;
     };
@@ -220,7 +243,9 @@ fn no_core_dumps() {
 
 fn log(settings: &Settings) {
     let level = level_name(settings.log_level);
-    let filter = tracing_subscriber::EnvFilter::new(format!("warn,tidegate={level},tidegate_storage={level},tidegate_protocol={level}"));
+    let filter = tracing_subscriber::EnvFilter::new(format!(
+        "warn,tidegate={level},tidegate_storage={level},tidegate_protocol={level}"
+    ));
     let base = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
     // A second subscriber in one process (tests) changes nothing.
     let _ = match settings.log_format {

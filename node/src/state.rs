@@ -22,7 +22,11 @@ pub struct Held {
 /// Creates the directory with mode 0700, or checks that it is this user's and closes it to others.
 pub fn make_directory(path: &Path) -> Result<(), Problem> {
     let failed = |why: String| {
-        Problem::new(Code::Storage, format!("the state directory {} cannot be used; nothing was started", path.display()), why)
+        Problem::new(
+            Code::Storage,
+            format!("the state directory {} cannot be used; nothing was started", path.display()),
+            why,
+        )
     };
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| failed(error.to_string()))?;
     let found = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?;
@@ -39,10 +43,20 @@ pub fn make_directory(path: &Path) -> Result<(), Problem> {
 pub fn hold(directory: &Path) -> Result<Held, Problem> {
     let path = lock_path(directory);
     let failed = |error: std::io::Error| {
-        Problem::new(Code::Storage, "the state directory cannot be locked; nothing was started", format!("{}: {error}", path.display()))
+        Problem::new(
+            Code::Storage,
+            "the state directory cannot be locked; nothing was started",
+            format!("{}: {error}", path.display()),
+        )
     };
-    let mut file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(failed)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {

@@ -57,12 +57,17 @@ impl Client {
         if status == 200 {
             return Ok(());
         }
-        Err(Problem::new(Code::Unhealthy, "the daemon runs, but does not serve", String::from_utf8_lossy(&bytes).trim()))
+        Err(Problem::new(
+            Code::Unhealthy,
+            "the daemon runs, but does not serve",
+            String::from_utf8_lossy(&bytes).trim(),
+        ))
     }
 
     async fn raw<B: Serialize + Sync>(&self, method: Method, path: &str, body: &B) -> Result<(u16, Bytes), Problem> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(&error))?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| lost(&e.to_string()))?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|e| lost(&e.to_string()))?;
         let connection = tokio::spawn(connection);
         let body = serde_json::to_vec(body).expect("requests are plain data");
         let request = Request::builder()

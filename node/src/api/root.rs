@@ -6,13 +6,24 @@ use super::problem::{Code, Problem};
 
 /// Directories that hold a system, not a person's files. What lies below `/home`, `/root` and `/tmp` is fine.
 const SYSTEM: [&str; 14] = [
-    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr", "/var/lib/dpkg",
-    "/var/lib/rpm", "/lost+found",
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/lib",
+    "/lib64",
+    "/proc",
+    "/run",
+    "/sbin",
+    "/sys",
+    "/usr",
+    "/var/lib/dpkg",
+    "/var/lib/rpm",
+    "/lost+found",
 ];
 
 /// Directories that are refused themselves, though what lies below them is fine.
-const SYSTEM_TOPS: [&str; 10] =
-    ["/", "/home", "/media", "/mnt", "/opt", "/root", "/srv", "/tmp", "/var", "/var/lib"];
+const SYSTEM_TOPS: [&str; 10] = ["/", "/home", "/media", "/mnt", "/opt", "/root", "/srv", "/tmp", "/var", "/var/lib"];
 
 /// Refuses a root that is a system directory, holds or lies in the state directory, or overlaps a location.
 /// `taken` are the roots of this device's locations with their names.

@@ -5,12 +5,12 @@
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
+use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post, put};
-use axum::Router;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -20,8 +20,8 @@ use tidegate_protocol::wire::JobControl;
 
 use super::body::{ConduitNew, ConduitSet, Join, NewLocation, Rename, Rescan, Run};
 use super::document::{
-    ConduitDocument, GenerationDocument, GenerationItems, JobDocument, LocationDocument, PlanDocument,
-    StartedDocument, StatusDocument, document, list,
+    ConduitDocument, GenerationDocument, GenerationItems, JobDocument, LocationDocument, PlanDocument, StartedDocument,
+    StatusDocument, document, list,
 };
 use super::problem::{Code, Problem};
 use super::{Face, PairingAsk, root};
@@ -97,7 +97,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Response;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
-        let refused = |why: String| Problem::new(Code::Usage, "the request was not understood; nothing was changed", why);
+        let refused =
+            |why: String| Problem::new(Code::Usage, "the request was not understood; nothing was changed", why);
         let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
             let mut response = refused(rejection.body_text()).into_response();
             *response.status_mut() = rejection.status();
@@ -131,7 +132,11 @@ async fn done(face: &Arc<dyn Face>, command: Command) -> Answer {
         Reply::Done | Reply::Device(_) | Reply::Location(_) | Reply::Conduit(_) => Ok(Document(json!({
             "v": 1, "type": "done"
         }))),
-        Reply::Status(_) | Reply::Plan(_) | Reply::Started(_) | Reply::Jobs(_) | Reply::History(_)
+        Reply::Status(_)
+        | Reply::Plan(_)
+        | Reply::Started(_)
+        | Reply::Jobs(_)
+        | Reply::History(_)
         | Reply::Generation(_) => Err(mismatch()),
     }
 }
@@ -330,7 +335,10 @@ struct OfConduit {
     conduit: String,
 }
 
-async fn generations(State(face): Node, query: Result<Query<OfConduit>, axum::extract::rejection::QueryRejection>) -> Answer {
+async fn generations(
+    State(face): Node,
+    query: Result<Query<OfConduit>, axum::extract::rejection::QueryRejection>,
+) -> Answer {
     let Query(of) = query.map_err(|rejection| {
         Problem::new(Code::Usage, "the request was not understood; nothing was changed", rejection.body_text())
     })?;

@@ -186,7 +186,8 @@ async fn wait(conduit: &str, context: &Context) -> Result<Exit, Problem> {
                     }
                 }
                 // Not caught up or not reachable now is what is waited out.
-                Err(problem) if matches!(problem.code, Code::NotCaughtUp | Code::Unreachable | Code::AlreadyRunning) => {}
+                Err(problem)
+                    if matches!(problem.code, Code::NotCaughtUp | Code::Unreachable | Code::AlreadyRunning) => {}
                 Err(problem) => return Err(problem),
             }
         }
@@ -197,7 +198,8 @@ async fn wait(conduit: &str, context: &Context) -> Result<Exit, Problem> {
 fn show(view: &ConduitDocument, context: &Context) {
     let row = |key: &str, value: String| vec![key.to_owned(), value];
     let cells = conduit_row(view, now());
-    let limit = if view.bandwidth_limit == 0 { "none".to_owned() } else { format!("{}/s", bytes(view.bandwidth_limit)) };
+    let limit =
+        if view.bandwidth_limit == 0 { "none".to_owned() } else { format!("{}/s", bytes(view.bandwidth_limit)) };
     let sums = &view.statistics;
     let mut rows = vec![
         row("conduit", view.name.clone()),
@@ -211,7 +213,17 @@ fn show(view: &ConduitDocument, context: &Context) {
         row("transfers", format!("{} at a time, limit {limit}", view.parallel_transfers)),
         row("on conflict", view.strategy.clone()),
         row("deleted bytes", view.delete_mode.clone()),
-        row("so far", format!("{} generations, {} verified, {} copied, {} deleted, {}", number(sums.generations), number(sums.verified), number(sums.copied), number(sums.deleted), bytes(sums.bytes))),
+        row(
+            "so far",
+            format!(
+                "{} generations, {} verified, {} copied, {} deleted, {}",
+                number(sums.generations),
+                number(sums.verified),
+                number(sums.copied),
+                number(sums.deleted),
+                bytes(sums.bytes)
+            ),
+        ),
     ];
     for halt in view.held.iter().flat_map(|held| &held.halts) {
         rows.push(row("held", halt.clone()));

@@ -48,7 +48,8 @@ pub(super) fn run_local(args: &ConfigArgs, context: &Context) -> Result<Exit, Pr
         }
         What::Check => {
             load_config(&context.layout, &[])?;
-            let found = if context.layout.config.exists() { "is right" } else { "does not exist; defaults are in force" };
+            let found =
+                if context.layout.config.exists() { "is right" } else { "does not exist; defaults are in force" };
             if out.json() {
                 out.document(&json!({ "v": 1, "type": "config_check", "ok": true, "path": context.layout.config.display().to_string() }));
             } else {
@@ -56,7 +57,8 @@ pub(super) fn run_local(args: &ConfigArgs, context: &Context) -> Result<Exit, Pr
             }
         }
         What::Path => {
-            let places = [("config", &context.layout.config), ("state", &context.layout.state), ("socket", &context.socket.0)];
+            let places =
+                [("config", &context.layout.config), ("state", &context.layout.state), ("socket", &context.socket.0)];
             if out.json() {
                 let mut document = json!({ "v": 1, "type": "paths" });
                 for (what, path) in places {

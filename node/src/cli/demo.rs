@@ -38,7 +38,8 @@ pub(super) fn run(args: &DemoArgs, context: &Context) -> Result<Exit, Problem> {
         context.out.line(&format!("Everything is in {}", demo.lab.path().display()));
     }
     outcome.map_err(|error| {
-        let logs = [&demo.desk, &demo.nas, &demo.phone].map(|device| format!("--- {}\n{}", device.name(), device.log()));
+        let logs =
+            [&demo.desk, &demo.nas, &demo.phone].map(|device| format!("--- {}\n{}", device.name(), device.log()));
         context.out.talk(&logs.join("\n"));
         failed(&error)
     })?;
@@ -305,7 +306,8 @@ impl<'a> Demo<'a> {
     }
 
     fn await_location(&self, device: &Device, name: &str, is_it: impl Fn(&Value) -> bool) -> Result<(), LabError> {
-        let found = |status: &Value| count(&status["locations"], |l| l["name"] == name && l["here"] == true && is_it(l));
+        let found =
+            |status: &Value| count(&status["locations"], |l| l["name"] == name && l["here"] == true && is_it(l));
         device.await_status(name, PATIENCE, |status| found(status) == 1).map(drop)
     }
 

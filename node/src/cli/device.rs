@@ -70,7 +70,9 @@ pub(super) async fn run(args: DeviceArgs, context: &Context) -> Result<Exit, Pro
             let document = client.get(&format!("/devices/{}", segment(&device))).await?;
             let view: DeviceView = read(&document)?;
             if !view.online {
-                let heard = view.heard_ms_ago.map_or_else(|| "it was never heard".to_owned(), |ms| format!("it was heard {}", ago(ms)));
+                let heard = view
+                    .heard_ms_ago
+                    .map_or_else(|| "it was never heard".to_owned(), |ms| format!("it was heard {}", ago(ms)));
                 return Err(Problem::new(Code::Unreachable, format!("{} is not connected", view.name), heard)
                     .next(format!("start it there (tidegate up), or look here: {}", context.command("doctor"))));
             }
@@ -104,6 +106,15 @@ fn show(device: &DeviceView, context: &Context) {
         row("id", device.id.clone()),
         row("short", device.short.clone()),
         row("state", cells[2].clone()),
-        row("index", format!("{}: it signed {}, this device holds {} ({} rows)", cells[3], number(device.signed), number(device.held), number(device.rows))),
+        row(
+            "index",
+            format!(
+                "{}: it signed {}, this device holds {} ({} rows)",
+                cells[3],
+                number(device.signed),
+                number(device.held),
+                number(device.rows)
+            ),
+        ),
     ]);
 }

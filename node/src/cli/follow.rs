@@ -94,14 +94,26 @@ async fn sum_up(view: &ConduitDocument, first: u64, took: Duration, context: &Co
     if deleted > 0 {
         line.push_str(&format!(", {} to trash", number(deleted)));
     }
-    line.push_str(&format!(", {} skipped, {}, {}, {}", number(skipped), count(conflicts, "conflict", "conflicts"), bytes(moved), duration(took.as_millis() as u64)));
-    line.push_str(&if verified { format!(", verified on {target}.") } else { format!(", NOT verified ({}).", newest.verification) });
+    line.push_str(&format!(
+        ", {} skipped, {}, {}, {}",
+        number(skipped),
+        count(conflicts, "conflict", "conflicts"),
+        bytes(moved),
+        duration(took.as_millis() as u64)
+    ));
+    line.push_str(&if verified {
+        format!(", verified on {target}.")
+    } else {
+        format!(", NOT verified ({}).", newest.verification)
+    });
     context.out.line(&line);
     for (path, why) in named.iter().take(NAMED_MAX) {
         context.out.talk(&format!("  skipped {path}: {why}"));
     }
     if named.len() > NAMED_MAX {
-        context.out.talk(&format!("  all of them: {}", context.command(&format!("gen show {} {}", view.name, newest.number))));
+        context
+            .out
+            .talk(&format!("  all of them: {}", context.command(&format!("gen show {} {}", view.name, newest.number))));
     }
     if exit == Exit::Failed {
         let problem = Problem::new(

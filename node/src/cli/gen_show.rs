@@ -44,7 +44,10 @@ pub(super) async fn run(args: GenArgs, context: &Context) -> Result<Exit, Proble
 fn show(view: &GenerationItems, skips: bool, context: &Context) {
     let (out, generation) = (&context.out, &view.generation);
     let totals = &generation.totals;
-    out.line(&format!("gen {} of plan {}: {}, {}", generation.number, generation.plan, generation.phase, generation.verification));
+    out.line(&format!(
+        "gen {} of plan {}: {}, {}",
+        generation.number, generation.plan, generation.phase, generation.verification
+    ));
     if let Some(before) = generation.follows {
         out.line(&format!("  follows gen {before}, which was not verified"));
     }

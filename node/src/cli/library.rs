@@ -39,7 +39,12 @@ pub(super) async fn run(args: LibraryArgs, context: &Context) -> Result<Exit, Pr
                 out.line(&format!("library {}", status.library));
                 let rows = all().map(|d| {
                     let level = if d.caught_up { "caught up" } else { "behind" };
-                    vec![format!("  {}", d.name), format!("signed {}", d.signed), format!("held {}", d.held), level.to_owned()]
+                    vec![
+                        format!("  {}", d.name),
+                        format!("signed {}", d.signed),
+                        format!("held {}", d.held),
+                        level.to_owned(),
+                    ]
                 });
                 out.table(&rows.collect::<Vec<_>>());
             }

@@ -139,7 +139,11 @@ async fn add(
         Problem::new(Code::Usage, "the location was not added", format!("{}: {error}", path.display()))
     })?;
     let Some(text) = absolute.to_str() else {
-        return Err(Problem::new(Code::Usage, "the location was not added", "the path of a location itself must be UTF-8; what is below it need not be"));
+        return Err(Problem::new(
+            Code::Usage,
+            "the location was not added",
+            "the path of a location itself must be UTF-8; what is below it need not be",
+        ));
     };
     let document = context.client.post("/locations", &json!({ "path": text, "name": name })).await?;
     let location: LocationDocument = read(&document)?;
@@ -165,7 +169,11 @@ async fn allow_one(location: &str, text: &str, context: &Context) -> Result<(), 
 }
 
 async fn grant(location: &str, device: &str, right: &str, context: &Context) -> Result<(), Problem> {
-    let rights = if right == "none" { tidegate_protocol::index::Rights::NONE } else { words::parse_rights(right).map_err(usage)? };
+    let rights = if right == "none" {
+        tidegate_protocol::index::Rights::NONE
+    } else {
+        words::parse_rights(right).map_err(usage)?
+    };
     let path = format!("/locations/{}/grants/{}", segment(location), segment(device));
     context.client.request(Method::PUT, &path, &rights).await?;
     context.out.talk(&format!("{device} may now: {}", words::rights(rights)));
@@ -196,7 +204,11 @@ async fn settle(location: &str, context: &Context) -> Result<(), Problem> {
         match view.state.as_str() {
             "settled" => {
                 progress.clear();
-                if context.out.json() { context.out.document(&document) } else { context.out.line(&summary(&view)) }
+                if context.out.json() {
+                    context.out.document(&document)
+                } else {
+                    context.out.line(&summary(&view))
+                }
                 return Ok(());
             }
             "root missing" | "root replaced" => {
@@ -220,7 +232,11 @@ async fn settle(location: &str, context: &Context) -> Result<(), Problem> {
 fn summary(view: &LocationDocument) -> String {
     let mut text = format!("{}: {}, {}", view.name, count(view.files, "file", "files"), bytes(view.bytes));
     if view.unreadable > 0 {
-        text.push_str(&format!(", {} unreadable (tidegate location show {} --problems)", number(view.unreadable), view.name));
+        text.push_str(&format!(
+            ", {} unreadable (tidegate location show {} --problems)",
+            number(view.unreadable),
+            view.name
+        ));
     }
     if view.special > 0 {
         text.push_str(&format!(", {} skipped (sockets, FIFOs, devices)", number(view.special)));
@@ -237,7 +253,15 @@ fn show(view: &LocationDocument, problems: bool, context: &Context) {
         row("id", view.id.clone()),
         row("root", view.root.clone()),
         row("state", view.state.clone()),
-        row("holds", format!("{}, {}, {}", count(view.files, "file", "files"), count(view.directories, "directory", "directories"), bytes(view.bytes))),
+        row(
+            "holds",
+            format!(
+                "{}, {}, {}",
+                count(view.files, "file", "files"),
+                count(view.directories, "directory", "directories"),
+                bytes(view.bytes)
+            ),
+        ),
         row("unreadable", number(view.unreadable)),
         row("skipped", number(view.special)),
         row("rights", if grants.is_empty() { "nobody else".to_owned() } else { grants.join(" ") }),

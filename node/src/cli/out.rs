@@ -187,7 +187,8 @@ pub fn printable(text: &str) -> String {
 /// Rows in aligned columns, two blanks apart, without blanks at the end.
 pub fn table(rows: &[Vec<String>]) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| printable(cell).chars().count()).max();
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| printable(cell).chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
     let line = |row: &Vec<String>| {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{:<width$}", printable(cell), width = *width));
@@ -229,10 +230,11 @@ mod tests {
 
     #[test]
     fn an_error_says_what_why_next_and_what_not() {
-        let problem = Problem::new(Code::RootMissing, "desk:Photos is not there; nothing was changed", "/mnt/\u{1b}usb is empty")
-            .next("mount it, then tidegate location rescan Photos")
-            .next("moved on purpose: tidegate location remove Photos")
-            .do_not("create the marker by hand");
+        let problem =
+            Problem::new(Code::RootMissing, "desk:Photos is not there; nothing was changed", "/mnt/\u{1b}usb is empty")
+                .next("mount it, then tidegate location rescan Photos")
+                .next("moved on purpose: tidegate location remove Photos")
+                .do_not("create the marker by hand");
         let want = "error[ROOT_MISSING]: desk:Photos is not there; nothing was changed\n  why:  /mnt/\\u{1b}usb is empty\n  \
                     next: mount it, then tidegate location rescan Photos\n  next: moved on purpose: tidegate location \
                     remove Photos\n  do not: create the marker by hand\n";
@@ -241,7 +243,8 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_by_what_is_shown() {
-        let rows = [vec!["a".to_owned(), "x".to_owned()], vec!["\u{202e}".to_owned(), "y".to_owned()], vec!["b".to_owned()]];
+        let rows =
+            [vec!["a".to_owned(), "x".to_owned()], vec!["\u{202e}".to_owned(), "y".to_owned()], vec!["b".to_owned()]];
         assert_eq!(table(&rows), ["a         x", "\\u{202e}  y", "b"]);
     }
 }

@@ -54,7 +54,11 @@ async fn show_code(detach: bool, context: &Context) -> Result<Exit, Problem> {
     let pairing: PairingDocument = read(&document)?;
     let code = pairing.code.clone().unwrap_or_default();
     if detach {
-        if out.json() { out.document(&document) } else { out.line(&code) }
+        if out.json() {
+            out.document(&document)
+        } else {
+            out.line(&code)
+        }
         return Ok(Exit::Done);
     }
     if out.json() {
@@ -79,7 +83,9 @@ async fn show_code(detach: bool, context: &Context) -> Result<Exit, Problem> {
                 } else {
                     out.talk(&format!("\"{name}\" {} proved the code.", pairing.address.as_deref().unwrap_or("")));
                     out.line(&paired(&pairing, &name));
-                    out.talk(&format!("{name} sees the index; no location is readable or writable by it until you allow it."));
+                    out.talk(&format!(
+                        "{name} sees the index; no location is readable or writable by it until you allow it."
+                    ));
                     out.talk(&format!("Next: {}", context.command("location add PATH")));
                 }
                 return Ok(Exit::Done);

@@ -44,12 +44,23 @@ pub(super) async fn run(args: PlanArgs, context: &Context) -> Result<Exit, Probl
 fn show(plan: &PlanDocument, items: bool, context: &Context) {
     let out = &context.out;
     let heads: Vec<String> = plan.heads.iter().map(|head| format!("{}@{}", head.device, head.sequence)).collect();
-    out.line(&format!("Plan {}  {}: {} -> {}   index {}, caught up", plan.plan, plan.conduit, plan.source, plan.target, heads.join(" ")));
+    out.line(&format!(
+        "Plan {}  {}: {} -> {}   index {}, caught up",
+        plan.plan,
+        plan.conduit,
+        plan.source,
+        plan.target,
+        heads.join(" ")
+    ));
     let totals = &plan.totals;
     let from = plan.source.split(':').next().unwrap_or_default();
     let arrow = format!("{from} -> {}", plan.target_device);
     let row = |what: &str, n: String, more: String| vec![format!("  {what}"), n, more];
-    let mut rows = vec![row("copy", number(totals.copies - totals.renames.min(totals.copies)), format!("{}   {arrow}", bytes(totals.copy_bytes)))];
+    let mut rows = vec![row(
+        "copy",
+        number(totals.copies - totals.renames.min(totals.copies)),
+        format!("{}   {arrow}", bytes(totals.copy_bytes)),
+    )];
     if totals.renames > 0 {
         rows.push(row("rename", number(totals.renames), format!("on {}, nothing is sent", plan.target_device)));
     }

@@ -21,7 +21,13 @@ pub(super) async fn run(_: &StatusArgs, context: &Context) -> Result<Exit, Probl
     let status: StatusDocument = read(&document)?;
     let out = &context.out;
     let me = &status.device;
-    out.line(&format!("{} ({})  {} in library {}", me.name, me.short, count(status.devices.len() as u64 + 1, "device", "devices"), &status.library[..8]));
+    out.line(&format!(
+        "{} ({})  {} in library {}",
+        me.name,
+        me.short,
+        count(status.devices.len() as u64 + 1, "device", "devices"),
+        &status.library[..8]
+    ));
     out.table(&status.devices.iter().map(device_row).collect::<Vec<_>>());
     if !status.locations.is_empty() {
         out.line("Locations");
@@ -72,10 +78,9 @@ pub(super) fn conduit_row(conduit: &ConduitDocument, now: Moment) -> Vec<String>
         (None, None) if conduit.paused => "paused".to_owned(),
         (None, None) => conduit.state.clone(),
     };
-    let verified = conduit.verified.map_or_else(
-        || "never verified".to_owned(),
-        |at| format!("verified {}", ago(now.0.saturating_sub(at.0))),
-    );
+    let verified = conduit
+        .verified
+        .map_or_else(|| "never verified".to_owned(), |at| format!("verified {}", ago(now.0.saturating_sub(at.0))));
     let ends = format!("{} -> {}", conduit.source, conduit.target);
     vec![format!("  {}", conduit.name), ends, conduit.mode.clone(), conduit.schedule.clone(), state, verified]
 }

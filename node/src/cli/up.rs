@@ -72,7 +72,8 @@ pub(super) async fn run(args: UpArgs, context: &Context) -> Result<Exit, Problem
 /// The process goes into a session of its own as its first act (`serve --detached`), so that closing the
 /// terminal does not end it.
 fn spawn(args: &ServeArgs, log: &Path, context: &Context) -> Result<(Child, u64), Problem> {
-    let failed = |error: std::io::Error| Problem::new(Code::StartFailed, "the daemon was not started", error.to_string());
+    let failed =
+        |error: std::io::Error| Problem::new(Code::StartFailed, "the daemon was not started", error.to_string());
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(log).map_err(failed)?;
     let log_start = file.metadata().map_err(failed)?.len();
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);

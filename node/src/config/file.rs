@@ -55,8 +55,12 @@ pub fn apply(config: &mut Config, path: &Path, text: &[u8]) -> Result<(), Proble
                 }
             }
             DeValue::Table(keys) => reader.section(config, &name, at, keys)?,
-            DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_)
-            | DeValue::Datetime(_) | DeValue::Array(_) => {
+            DeValue::String(_)
+            | DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_) => {
                 return Err(reader.unknown(at, &name, SECTIONS.map(str::to_owned)));
             }
         }
@@ -85,8 +89,9 @@ impl Reader<'_> {
             let Some(known) = KEYS.iter().find(|known| known.name == name) else {
                 return Err(self.unknown(at, &name, KEYS.iter().map(|known| known.name.to_owned())));
             };
-            let given = given(known.kind, value.into_inner())
-                .ok_or_else(|| self.refuse(at, &format!("{name} has the wrong type"), format!("{name} is {}", known.kind.words())))?;
+            let given = given(known.kind, value.into_inner()).ok_or_else(|| {
+                self.refuse(at, &format!("{name} has the wrong type"), format!("{name} is {}", known.kind.words()))
+            })?;
             (known.set)(&mut config.settings, given)
                 .map_err(|why| self.refuse(at, &format!("{name} has no such value"), why))?;
             let origin = Origin::File { path: PathBuf::from(self.path), line: self.line(at) };
@@ -128,8 +133,11 @@ impl Reader<'_> {
 
     fn unknown(&self, at: usize, name: &str, known: impl IntoIterator<Item = String>) -> Problem {
         let near = nearest(name, known);
-        let refused = self.refuse(at, &format!("{name:?} is not a setting"), "an unknown key is never skipped in silence");
-        refused.next(near.map_or_else(|| "tidegate config show lists all keys".to_owned(), |k| format!("did you mean {k}?")))
+        let refused =
+            self.refuse(at, &format!("{name:?} is not a setting"), "an unknown key is never skipped in silence");
+        refused.next(
+            near.map_or_else(|| "tidegate config show lists all keys".to_owned(), |k| format!("did you mean {k}?")),
+        )
     }
 
     fn refuse(&self, at: usize, what: &str, why: impl Into<String>) -> Problem {

@@ -113,7 +113,12 @@ mod tests {
             "/home/ana/.local/state/tidegate/tidegate.sock",
         );
         check(
-            Surroundings { xdg_runtime: path("/run/user/7"), xdg_state: path("/s"), xdg_config: path("/c"), ..plain.clone() },
+            Surroundings {
+                xdg_runtime: path("/run/user/7"),
+                xdg_state: path("/s"),
+                xdg_config: path("/c"),
+                ..plain.clone()
+            },
             "/c/tidegate/config.toml",
             "/s/tidegate",
             "/run/user/7/tidegate/tidegate.sock",
@@ -125,7 +130,11 @@ mod tests {
             "/h/tidegate.sock",
         );
         check(
-            Surroundings { state_directory: path("/var/lib/tidegate"), config: path("/etc/tidegate/config.toml"), ..Surroundings::default() },
+            Surroundings {
+                state_directory: path("/var/lib/tidegate"),
+                config: path("/etc/tidegate/config.toml"),
+                ..Surroundings::default()
+            },
             "/etc/tidegate/config.toml",
             "/var/lib/tidegate",
             "/var/lib/tidegate/tidegate.sock",

@@ -20,9 +20,15 @@ const UDP_BUFFER_BYTES: u64 = 4 << 20;
 const FIRST_RELEASE_S: u64 = 1_767_225_600;
 
 /// Looks at everything.
-pub(super) async fn look(state: &Path, settings: &Settings, locations: &[LocationView], listen: SocketAddr) -> Vec<Check> {
+pub(super) async fn look(
+    state: &Path,
+    settings: &Settings,
+    locations: &[LocationView],
+    listen: SocketAddr,
+) -> Vec<Check> {
     let here: Vec<&LocationView> = locations.iter().filter(|location| location.here).collect();
-    let mut checks = vec![key(state), clock(), watches(settings, &here), udp_buffer(), listening(listen), state_space(state)];
+    let mut checks =
+        vec![key(state), clock(), watches(settings, &here), udp_buffer(), listening(listen), state_space(state)];
     for location in here {
         checks.extend(root(location, settings.min_free).await);
     }
@@ -40,9 +46,19 @@ fn key(state: &Path) -> Check {
             let mode = found.permissions().mode() & 0o7777;
             let good = mode & 0o077 == 0;
             let state = if good { CheckState::Ok } else { CheckState::Fail };
-            check("key", state, format!("{} has mode {mode:04o}", path.display()), Some(format!("chmod 600 {}", path.display())))
+            check(
+                "key",
+                state,
+                format!("{} has mode {mode:04o}", path.display()),
+                Some(format!("chmod 600 {}", path.display())),
+            )
         }
-        Err(error) => check("key", CheckState::Fail, format!("{}: {error}", path.display()), Some("restore it from a backup".to_owned())),
+        Err(error) => check(
+            "key",
+            CheckState::Fail,
+            format!("{}: {error}", path.display()),
+            Some("restore it from a backup".to_owned()),
+        ),
     }
 }
 
@@ -51,7 +67,12 @@ fn clock() -> Check {
     if now >= FIRST_RELEASE_S {
         return check("clock", CheckState::Ok, "later than this program", None);
     }
-    check("clock", CheckState::Fail, "it stands before this program was made", Some("set the clock, or start NTP".to_owned()))
+    check(
+        "clock",
+        CheckState::Fail,
+        "it stands before this program was made",
+        Some("set the clock, or start NTP".to_owned()),
+    )
 }
 
 fn watches(settings: &Settings, here: &[&LocationView]) -> Check {
@@ -112,7 +133,12 @@ async fn root(location: &LocationView, free_min: u64) -> Vec<Check> {
         Ok(space) => {
             let state = if space.free > free_min { CheckState::Ok } else { CheckState::Warn };
             let next = format!("make room: jobs leave {} free", bytes(free_min));
-            check(format!("{name}, space"), state, format!("{} of {} free", bytes(space.free), bytes(space.total)), Some(next))
+            check(
+                format!("{name}, space"),
+                state,
+                format!("{} of {} free", bytes(space.free), bytes(space.total)),
+                Some(next),
+            )
         }
         Err(error) => check(format!("{name}, space"), CheckState::Fail, error.to_string(), None),
     };

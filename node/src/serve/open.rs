@@ -55,7 +55,10 @@ pub(super) fn identity(state: &Path) -> Result<DeviceKey, Problem> {
             let why = format!("{} is missing, and {REPLICA} beside it belongs to it", path.display());
             Err(Problem::new(Code::KeyFile, "nothing was started or changed", why)
                 .next(format!("restore {KEY} from a backup"))
-                .next(format!("if it is lost, this is a new device: move {} away, start, and pair again", state.join(REPLICA).display()))
+                .next(format!(
+                    "if it is lost, this is a new device: move {} away, start, and pair again",
+                    state.join(REPLICA).display()
+                ))
                 .do_not("copy the key of another device: two devices with one key are a fork"))
         }
         Err(KeyError::Missing(_)) => DeviceKey::create(&path).map_err(|error| key_refused(&error, &path)),
@@ -64,12 +67,15 @@ pub(super) fn identity(state: &Path) -> Result<DeviceKey, Problem> {
 }
 
 fn key_refused(error: &KeyError, path: &Path) -> Problem {
-    let problem = Problem::new(Code::KeyFile, "the device key was refused; nothing was started or changed", error.to_string());
+    let problem =
+        Problem::new(Code::KeyFile, "the device key was refused; nothing was started or changed", error.to_string());
     match error {
         KeyError::TooOpen { .. } => problem
             .next(format!("chmod 600 {}", path.display()))
             .next("if others may have read it: pair this device anew with a new state directory"),
-        KeyError::WrongOwner { .. } => problem.next(format!("chown it to the user that runs Tidegate: {}", path.display())),
+        KeyError::WrongOwner { .. } => {
+            problem.next(format!("chown it to the user that runs Tidegate: {}", path.display()))
+        }
         KeyError::WrongLength { .. } => problem.next(format!("restore {} from a backup", path.display())),
         KeyError::Missing(_) | KeyError::Exists(_) | KeyError::Io { .. } => problem,
     }
@@ -99,7 +105,8 @@ pub(super) fn set_right(failure: Failure, path: &Path) -> Problem {
         Failure::Problem(problem) => return problem,
         Failure::Damaged(why) => why,
     };
-    let problem = |next: String| Problem::new(Code::Storage, "the index is damaged; the node ended", why.clone()).next(next);
+    let problem =
+        |next: String| Problem::new(Code::Storage, "the index is damaged; the node ended", why.clone()).next(next);
     match Store::move_aside(path, DAMAGED) {
         Ok(aside) => problem(format!("{}; start again: tidegate up", moved(&why, &aside))),
         Err(error) => problem(format!("move {} away ({error}), then start again: tidegate up", path.display())),
@@ -116,10 +123,11 @@ fn moved(why: &str, aside: &Path) -> String {
 fn refused(error: &StoreError, what: &str) -> Problem {
     let why = error.to_string();
     match error {
-        StoreError::Locked => Problem::new(Code::Locked, what, why).next("one daemon per state directory: tidegate status"),
-        StoreError::NewerFormat { .. } => {
-            Problem::new(Code::DatabaseNewer, what, why).next("start the Tidegate version that wrote it, or a newer one")
+        StoreError::Locked => {
+            Problem::new(Code::Locked, what, why).next("one daemon per state directory: tidegate status")
         }
+        StoreError::NewerFormat { .. } => Problem::new(Code::DatabaseNewer, what, why)
+            .next("start the Tidegate version that wrote it, or a newer one"),
         StoreError::Foreign(Foreign::OtherDevice(_)) => Problem::new(Code::DatabaseForeign, what, why)
             .next("give each device a state directory of its own; this one was copied")
             .do_not("copy identity.key along: two devices with one key are a fork"),

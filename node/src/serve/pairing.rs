@@ -112,7 +112,13 @@ impl Pairing {
     async fn facts(&self) -> Result<PairFacts, Problem> {
         let StatusView { device, library, devices, .. } = match self.handle.command(Command::Status).await? {
             Reply::Status(status) => *status,
-            _ => return Err(Problem::new(Code::Internal, "nothing was paired", "the core gave an answer of another kind")),
+            _ => {
+                return Err(Problem::new(
+                    Code::Internal,
+                    "nothing was paired",
+                    "the core gave an answer of another kind",
+                ));
+            }
         };
         let alone = !devices.iter().any(|device| device.member);
         Ok(PairFacts { name: device.name, library, alone, port: self.network.local_addr().port() })
