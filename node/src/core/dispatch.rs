@@ -136,8 +136,7 @@ impl Core {
             self.ask(step, key.device, request, Asked::Job(key));
         }
         let due = self.service.dispatches.values().filter(|dispatch| !dispatch.asking);
-        let due = due.map(|dispatch| dispatch.again_ms).filter(|at| *at > now).min();
-        self.service.wake_ms = [due, self.next_scheduled()].into_iter().flatten().min();
+        self.service.wake_ms = due.map(|dispatch| dispatch.again_ms).filter(|at| *at > now).min();
         Ok(())
     }
 

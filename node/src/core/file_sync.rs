@@ -101,6 +101,8 @@ impl Core {
             if let Some(held) = step.held(conduit.id)? {
                 self.service.held.insert(conduit.id, held);
             }
+            // What changed while the node was off, and runs that were missed, become one run.
+            self.schedule_now(step, conduit.id);
             let Some(generation) = step.txn.generations(conduit.id, 1)?.pop() else { continue };
             if generation.phase == Phase::Closed {
                 continue;

@@ -183,7 +183,12 @@ impl Core {
         }
         let questions = self.gate.questions.iter().map(|question| question.until_ms);
         let attempts = self.gate.attempts.values().filter(|attempt| attempt.resolving.is_none());
-        let again = attempts.flat_map(|attempt| attempt.until_ms.into_iter().chain(attempt.again_ms.values().copied()));
+        let stale_ms = self.config.evidence_age_ms_max / 2;
+        let again = attempts.flat_map(|attempt| {
+            let stale = attempt.evidence.values().map(|evidence| evidence.at_ms).chain(attempt.own_ms);
+            let stale = stale.map(move |at_ms| at_ms + stale_ms);
+            attempt.until_ms.into_iter().chain(attempt.again_ms.values().copied()).chain(stale)
+        });
         self.gate.wake_ms = questions.chain(again).filter(|at| *at > step.now.monotonic_ms).min();
         Ok(())
     }
@@ -213,8 +218,14 @@ impl Core {
             self.gate.attempts.insert(id, attempt);
             return Ok(());
         }
-        let Some(conduit) = step.txn.conduit(attempt.conduit)?.filter(|conduit| !conduit.removed.value) else {
-            return self.give_up(step, attempt, None);
+        let conduit = match step.txn.conduit(attempt.conduit)? {
+            Some(conduit) if !conduit.removed.value => conduit,
+            // Its author's rows are being fetched anew; a generation waits for them.
+            None if matches!(attempt.purpose, Purpose::Verify(_)) => {
+                self.gate.attempts.insert(id, attempt);
+                return Ok(());
+            }
+            Some(_) | None => return self.give_up(step, attempt, None),
         };
         self.collect(step, id, &mut attempt, &conduit);
         let view = self.gate_view(step, &attempt, &conduit)?;
@@ -254,8 +265,12 @@ impl Core {
                 let fresh = attempt.own_ms.is_some_and(|at| now < at + stale_ms);
                 match &attempt.barriers {
                     Some(barriers) if self.locations.are_quiet(barriers) => {
-                        if !fresh {
+                        if attempt.own_ms.is_none() {
                             attempt.own_ms = Some(now);
+                        } else if !fresh {
+                            // Looked at too long ago: what changed since may not have been hinted yet.
+                            attempt.own_ms = None;
+                            attempt.barriers = Some(self.locations.want_barriers(&locations));
                         }
                     }
                     Some(_) => attempt.own_ms = None,

@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_protocol::codec;
-use tidegate_protocol::id::{DeviceId, Epoch, LocationId, Sequence};
-use tidegate_protocol::library_sync::{Head, Row, RowBody, RowKey, SignedHead};
+use tidegate_protocol::id::{ConduitId, DeviceId, Epoch, LocationId, Sequence};
+use tidegate_protocol::library_sync::{FactKey, Head, Row, RowBody, RowKey, SignedHead};
 use tidegate_protocol::limits::{
     ANNOUNCE_EVERY_MS_MAX, ANNOUNCE_EVERY_MS_MIN, HEAD_BYTES_MAX, ROWS_BYTES_MAX, ROWS_PER_ANSWER_MAX,
 };
@@ -42,6 +42,9 @@ pub(super) struct LibrarySync {
     /// The stamp of the own head when this start (or this epoch) began: heads of other epochs with a later
     /// stamp prove that the replica was restored or cloned.
     pub(super) own_since: Option<tidegate_protocol::time::Stamp>,
+    /// Stamps that nothing this replica remembers was signed with: from the last one it had persisted when it
+    /// started to the first one it took then. An own head with one of them was signed by a lost future.
+    pub(super) lost: Option<(tidegate_protocol::time::Stamp, tidegate_protocol::time::Stamp)>,
     announced_ms: Option<u64>,
     pulls: BTreeMap<DeviceId, Ticket>,
     mistrusted: BTreeMap<(DeviceId, DeviceId), u64>,
@@ -73,6 +76,7 @@ pub(super) struct Peer {
 pub(super) struct RowsAsked {
     author: DeviceId,
     peer: DeviceId,
+    from: Sequence,
 }
 
 impl Peer {
@@ -113,6 +117,7 @@ impl Core {
             step.txn.start_epoch(self.me, epoch)?;
         }
         self.library.own_since = Some(identity.stamp);
+        self.library.lost = Some((identity.stamp, self.stamp(step)?));
         self.admit_configured(step)?;
         self.library.devices_changed = true;
         self.library.own_head_changed = true;
@@ -268,7 +273,8 @@ impl Core {
     /// copy. Its numbers are never used again.
     fn check_own_past(&mut self, step: &mut Step<'_>, head: &Head) -> Result<(), CoreError> {
         let own = step.own_author()?;
-        let rolled_back = head.epoch == own.epoch && head.sequence > own.upto;
+        let is_lost = self.library.lost.is_some_and(|(last, first)| last < head.stamp && head.stamp < first);
+        let rolled_back = head.epoch == own.epoch && (head.sequence > own.upto || is_lost);
         let cloned = head.epoch != own.epoch && self.library.own_since.is_some_and(|since| head.stamp > since);
         if rolled_back || cloned {
             tracing::warn!("this replica is older than what others hold of it; it begins a new epoch");
@@ -344,18 +350,29 @@ impl Core {
                 return Ok(());
             }
         };
-        let Some(head) = self.note_head(step, &rows.head, Some(asked.peer))? else { return Ok(()) };
-        if head.device != asked.author {
-            self.mistrust(step, asked, "sent rows under another device's head");
+        let Some(head) = self.note_head(step, &rows.head, Some(asked.peer))?.filter(|h| h.device == asked.author) else {
+            self.mistrust(step, asked, "sent rows under a head that is not their author's");
+            return Ok(());
+        };
+        // What does not lead on from what was asked to the head beside it leads nowhere.
+        let leads_on = rows.from == asked.from
+            && rows.upto <= head.sequence
+            && (rows.upto > rows.from || rows.upto == head.sequence);
+        if !leads_on {
+            self.mistrust(step, asked, "sent rows that do not lead to their head");
             return Ok(());
         }
         let facts = rows.rows.iter().any(|row| matches!(row.body, RowBody::Fact(_)));
+        let conduits: BTreeSet<ConduitId> = rows.rows.iter().filter_map(conduit_of).collect();
         let touched: BTreeSet<LocationId> = rows.rows.iter().filter_map(location_of).collect();
         let complete = (rows.upto == head.sequence).then_some(&rows.head);
         let began = rows.from;
         match step.txn.apply_rows(asked.author, head.epoch, rows.from, rows.upto, rows.rows, complete)? {
             Ok(()) => {
                 self.library.devices_changed |= facts;
+                for conduit in conduits {
+                    self.schedule_now(step, conduit);
+                }
                 self.locations.changed.extend(touched);
             }
             // Another answer came first, or the author began anew: not the bringer's fault.
@@ -427,7 +444,7 @@ impl Core {
             return Ok(());
         }
         let resting = state.rests.as_ref().map(SignedHead::trusted);
-        if resting.is_some_and(|head| head.epoch == newest.epoch && head.sequence >= newest.sequence) {
+        if resting.as_ref().is_some_and(|head| head.epoch == newest.epoch && head.sequence >= newest.sequence) {
             return Ok(());
         }
         if state.epoch != newest.epoch {
@@ -435,10 +452,12 @@ impl Core {
             step.drop_baselines_of(author)?;
         }
         let from = if state.epoch == newest.epoch { state.upto } else { Sequence::ZERO };
+        // Who rests where a prefix ends can still say what the prefix is a state of.
+        let more = |upto: Sequence| upto > from || (upto == from && resting.is_none());
         let useful = |device: &DeviceId, peer: &Peer| {
             peer.greeted
                 && !self.library.mistrusted.contains_key(&(*device, author))
-                && peer.claims.get(&author).is_some_and(|(epoch, upto)| *epoch == newest.epoch && *upto >= from)
+                && peer.claims.get(&author).is_some_and(|(epoch, upto)| *epoch == newest.epoch && more(*upto))
         };
         let able: Vec<DeviceId> = self
             .library
@@ -451,7 +470,7 @@ impl Core {
             return Ok(());
         };
         let request = Request::Rows { device: author, epoch: newest.epoch, from };
-        let ticket = self.ask(step, peer, request, Asked::Rows(RowsAsked { author, peer }));
+        let ticket = self.ask(step, peer, request, Asked::Rows(RowsAsked { author, peer, from }));
         self.library.pulls.insert(author, ticket);
         Ok(())
     }
@@ -459,18 +478,25 @@ impl Core {
     /// Gossips the own head: soon after a change, and now and then.
     fn announce(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
         let now = step.now.monotonic_ms;
+        if step.own_rows_changed {
+            self.rest_own(step)?;
+        }
         let wait_ms = if self.library.own_head_changed { ANNOUNCE_EVERY_MS_MIN } else { ANNOUNCE_EVERY_MS_MAX };
         if self.library.announced_ms.is_some_and(|at| now < at + wait_ms) {
             return Ok(());
-        }
-        if step.own_rows_changed {
-            self.rest_own(step)?;
         }
         self.library.announced_ms = Some(now);
         self.library.own_head_changed = false;
         let head = self.sign_head(step, None)?;
         step.out.push(Output::Publish(head));
         Ok(())
+    }
+}
+
+fn conduit_of(row: &Row) -> Option<ConduitId> {
+    match &row.key {
+        RowKey::Fact(FactKey::Conduit(conduit)) => Some(*conduit),
+        RowKey::Fact(FactKey::Device(_) | FactKey::Location(_) | FactKey::Generation(..)) | RowKey::Entry(..) => None,
     }
 }
 

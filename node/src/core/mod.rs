@@ -141,6 +141,7 @@ impl Core {
         core.begin_locations(&mut step)?;
         core.begin_applying(&mut step)?;
         core.begin_service(&mut step)?;
+        core.pass_time(&mut step)?;
         core.finish(step)?;
         Ok(core)
     }
@@ -175,6 +176,7 @@ impl Core {
             self.locations.next_wake(),
             self.gate.next_wake(),
             self.service.next_wake(),
+            self.due.next_wake(),
             self.applying.next_wake(),
         ]
         .into_iter()
@@ -210,12 +212,15 @@ impl Core {
     }
 
     /// Everything that is due by now, or became possible by this batch.
+    ///
+    /// Each room may wish something of those after it: a run that is due begins an attempt, an attempt asks the
+    /// own disk, and the last room signs and announces what all of them wrote.
     fn pass_time(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
-        self.tend_locations(step)?;
         self.tend_applying(step)?;
+        self.tend_schedule(step)?;
         self.tend_service(step)?;
         self.tend_gate(step)?;
-        self.tend_schedule(step)?;
+        self.tend_locations(step)?;
         self.tend_library(step)
     }
 

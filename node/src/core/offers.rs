@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use tidegate_protocol::file_sync::{
-    Action, Conduit, Halt, Item, JobKey, JobProgress, JobSpec, JobState, OwnSide, Side,
+    Action, Conduit, Halt, Item, JobKey, JobKind, JobProgress, JobSpec, JobState, OwnSide, Side,
 };
 use tidegate_protocol::id::{DeviceId, LocationId};
 use tidegate_protocol::index::{EntryKind, Rights};
@@ -15,6 +15,18 @@ use tidegate_storage::store::JobRecord;
 
 use super::applying::refuse;
 use super::{Core, CoreError, Step};
+
+/// The kind of job that an item belongs to.
+const fn kind_of(action: &Action) -> JobKind {
+    match action {
+        Action::MakeDirectory { .. }
+        | Action::InstallFile { .. }
+        | Action::InstallSymlink { .. }
+        | Action::RenameFile { .. }
+        | Action::SetMetadata { .. } => JobKind::Copy,
+        Action::Remove { .. } | Action::RemoveDirectory { .. } => JobKind::Delete,
+    }
+}
 
 impl Core {
     /// A coordinator offers a job.
@@ -122,6 +134,10 @@ impl Core {
         let Some(record) = step.txn.job(&job)?.filter(|record| record.spec.coordinator == peer) else {
             return Ok(refuse(RefusalCode::NotFound, "no such job here"));
         };
+        // The rights that were checked are those of the kind: a copy job that removes would go round them.
+        if items.iter().any(|item| kind_of(&item.action) != job.kind) {
+            return Ok(refuse(RefusalCode::NotAllowed, "an item does not belong in a job of this kind"));
+        }
         let stored = step.txn.put_job_items(&job, first, items)?;
         if stored == record.spec.items && record.items_stored != stored {
             if let Some(halt) = self.own_guard(step, &record.spec)? {

@@ -20,6 +20,12 @@ pub(super) struct Due {
     at_ms: BTreeMap<ConduitId, u64>,
 }
 
+impl Due {
+    pub(super) fn next_wake(&self) -> Option<u64> {
+        self.at_ms.values().copied().min()
+    }
+}
+
 impl Core {
     /// A conduit's definition or fate changed: its next run is reckoned anew.
     pub(super) fn schedule_now(&mut self, step: &Step<'_>, conduit: ConduitId) {
@@ -28,10 +34,6 @@ impl Core {
 
     pub(super) fn schedule_retry(&mut self, step: &Step<'_>, conduit: ConduitId) {
         self.due.at_ms.insert(conduit, step.now.monotonic_ms + RETRY_MS);
-    }
-
-    pub(super) fn next_scheduled(&self) -> Option<u64> {
-        self.due.at_ms.values().copied().min()
     }
 
     /// Starts what is due, and makes due what changed.
@@ -78,6 +80,8 @@ impl Core {
                 self.attempt(step, conduit.id, Purpose::Sync(call), Some(GATE_WAIT_MS));
             }
         }
+        // Whatever is still due belongs to no conduit that is known here; it comes again with the conduit.
+        self.due.at_ms.retain(|_, at| *at > now);
         Ok(())
     }
 }

@@ -43,10 +43,10 @@ pub(super) async fn stage<E: Env>(leg: &Leg<E>, position: usize, streams: usize,
         results.put_staged(position, staged, true);
     } else if let Some(staged) = copy_here(leg, work, file, from).await {
         results.put_staged(position, staged, true);
-    } else if let CopySource::Device(device) = leg.source {
-        if let Some(prepared) = download(leg, position, file, from, device, streams, results).await {
-            results.put(position, prepared);
-        }
+    } else if let CopySource::Device(device) = leg.source
+        && let Some(prepared) = download(leg, position, file, from, device, streams, results).await
+    {
+        results.put(position, prepared);
     }
     lock(&leg.moved.current).remove(&work.index);
 }

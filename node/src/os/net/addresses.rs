@@ -21,8 +21,8 @@ const ADDRESSES_MAX: usize = 256;
 const RETRY_MIN: Duration = Duration::from_millis(200);
 /// Longest wait before an address that did not answer is tried again.
 const RETRY_MAX: Duration = Duration::from_secs(5);
-/// Wait before an address is tried again whose device refused us, or was another.
-const RETRY_REFUSED: Duration = Duration::from_secs(30);
+/// Longest wait before an address is tried again whose device refused us, or was another.
+const RETRY_REFUSED_MAX: Duration = Duration::from_secs(30);
 
 /// How an address became known. The order is the order of keeping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -169,18 +169,18 @@ impl Addresses {
     pub(super) fn dialled(&self, address: SocketAddr, outcome: Dialled, now: Instant) {
         let mut book = self.book();
         let Some(target) = book.targets.get_mut(&address) else { return };
-        let wait = match outcome {
+        let longest = match outcome {
             Dialled::Ended(device) => {
                 target.device = Some(device);
                 target.failures = 0;
                 RETRY_MIN
             }
-            Dialled::Unreachable => {
-                target.failures = target.failures.saturating_add(1);
-                RETRY_MIN.saturating_mul(1 << target.failures.min(10)).min(RETRY_MAX)
-            }
-            Dialled::Refused => RETRY_REFUSED,
+            Dialled::Unreachable => RETRY_MAX,
+            // It begins with short waits, too: a device that was just paired may not know us for a moment.
+            Dialled::Refused => RETRY_REFUSED_MAX,
         };
+        let wait = RETRY_MIN.saturating_mul(1 << target.failures.min(10)).min(longest);
+        target.failures = target.failures.saturating_add(1);
         // The fifth part spreads devices that lost one another at the same moment.
         let spread = wait.mul_f64(f64::from(address.port() % 97) / 97.0 / 5.0);
         target.due = Some(now + wait + spread);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::ConnectionError;
+use quinn::{ConnectionError, TransportErrorCode};
 use tidegate_protocol::id::DeviceId;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -29,15 +29,22 @@ const WELCOME: &[u8] = b"1";
 /// Why a dial did not lead to a connection.
 #[derive(Debug)]
 pub(super) enum DialError {
+    /// Nobody answered.
     Unreachable,
-    Refused(Option<ConnectionError>),
+    /// The other end has no place for a handshake just now.
+    Crowded,
+    /// One of the two ends refused the other.
+    Refused(ConnectionError),
 }
 
-impl DialError {
-    pub(super) fn from_connection(error: ConnectionError) -> Self {
+impl From<ConnectionError> for DialError {
+    fn from(error: ConnectionError) -> Self {
         match error {
             ConnectionError::TimedOut => Self::Unreachable,
-            error => Self::Refused(Some(error)),
+            ConnectionError::ConnectionClosed(close) if close.error_code == TransportErrorCode::CONNECTION_REFUSED => {
+                Self::Crowded
+            }
+            error => Self::Refused(error),
         }
     }
 }
@@ -56,7 +63,7 @@ impl Shared {
                 self.spawn(async move {
                     let outcome = match shared.dial(address, Purpose::Member, expected).await {
                         Ok(connection) => shared.settle_dialled(connection, slot).await,
-                        Err(DialError::Unreachable) => Dialled::Unreachable,
+                        Err(DialError::Unreachable | DialError::Crowded) => Dialled::Unreachable,
                         Err(DialError::Refused(why)) => {
                             tracing::debug!(%address, ?why, "dial refused");
                             Dialled::Refused
@@ -94,7 +101,7 @@ impl Shared {
             self.endpoint.connect_with(config, address, SERVER_NAME).map_err(|_| DialError::Unreachable)?;
         match tokio::time::timeout(self.deadlines.handshake, connecting).await {
             Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(DialError::from_connection(error)),
+            Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(DialError::Unreachable),
         }
     }

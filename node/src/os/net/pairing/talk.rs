@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::codec;
 use tidegate_protocol::id::DeviceId;
+use tokio::time::Instant;
 
 use super::code::PairingCode;
 use super::door::{Burned, NoVisit, Visit};
@@ -53,6 +54,8 @@ enum Refused {
     WrongCode { tries_left: u32 },
 }
 
+/// Wait before knocking again at a door with too many in front of it.
+const KNOCK_AGAIN: Duration = Duration::from_millis(100);
 /// How long the other end has to take our last message before we close.
 const LAST_WORD_MAX: Duration = Duration::from_secs(1);
 
@@ -99,14 +102,21 @@ fn exporter(connection: &quinn::Connection) -> Result<[u8; 32], PairError> {
 impl Shared {
     /// Connects to whoever is at `address`, for pairing.
     pub(super) async fn knock(&self, address: SocketAddr) -> Result<quinn::Connection, PairError> {
-        self.dial(address, Purpose::Pairing, Expected::Anyone).await.map_err(|error| match error {
-            DialError::Refused(Some(ConnectionError::ConnectionClosed(close)))
-                if close.error_code == TransportErrorCode::crypto(ALERT_NO_PROTOCOL) =>
-            {
-                PairError::Closed(address)
+        let give_up = Instant::now() + self.deadlines.handshake;
+        loop {
+            match self.dial(address, Purpose::Pairing, Expected::Anyone).await {
+                Ok(connection) => return Ok(connection),
+                Err(DialError::Crowded) if Instant::now() < give_up => tokio::time::sleep(KNOCK_AGAIN).await,
+                Err(DialError::Refused(ConnectionError::ConnectionClosed(close)))
+                    if close.error_code == TransportErrorCode::crypto(ALERT_NO_PROTOCOL) =>
+                {
+                    return Err(PairError::Closed(address));
+                }
+                Err(DialError::Refused(_) | DialError::Unreachable | DialError::Crowded) => {
+                    return Err(PairError::Unreachable(address));
+                }
             }
-            DialError::Refused(_) | DialError::Unreachable => PairError::Unreachable(address),
-        })
+        }
     }
 
     /// The joining end of the conversation.
@@ -232,7 +242,7 @@ impl Shared {
 
     async fn count_failure(&self, visit: &Visit<'_>, mut talk: Talk) -> Result<Option<Admitted>, PairError> {
         self.counters.pairing_failed();
-        let tries_left = visit.fail(tokio::time::Instant::now());
+        let tries_left = visit.fail(Instant::now());
         let event = match tries_left {
             0 => NetworkEvent::PairingBurned(Burned::Failures),
             tries_left => NetworkEvent::PairingFailed { tries_left },
