@@ -350,7 +350,8 @@ impl Core {
                 return Ok(());
             }
         };
-        let Some(head) = self.note_head(step, &rows.head, Some(asked.peer))?.filter(|h| h.device == asked.author) else {
+        let Some(head) = self.note_head(step, &rows.head, Some(asked.peer))?.filter(|h| h.device == asked.author)
+        else {
             self.mistrust(step, asked, "sent rows under a head that is not their author's");
             return Ok(());
         };
