@@ -153,6 +153,7 @@ impl<E: Env, M: Machine> Driver<E, M> {
             }
             Output::Publish(head) => context.env.network().publish(Bytes::from(codec::encode(&head))),
             Output::Members { library, devices } => (self.admit)(library, devices),
+            Output::Remember { device, address } => context.env.network().remember(device, address),
             Output::OpenRoot { location, root, identity } => {
                 let barriers = context.roots.open(location);
                 context.spawn(jobs::keep(Arc::clone(context), location, root, identity, barriers));

@@ -78,14 +78,8 @@ pub fn run(options: Options) -> Result<(), Problem> {
         .map_err(|error| Problem::new(Code::Internal, "nothing was started", error.to_string()))?;
     let replica = options.state.join(open::REPLICA);
     let ended = runtime.block_on(live(options));
-    if matches!(ended, Err(open::Failure::Damaged(_))) {
-        // Whoever still reads the replica has to let go of it before it can be moved.
-        runtime.shutdown_timeout(END_MAX);
-    } else {
-        // What is durable is durable. Jobs that are still at work end with the process, as in a crash; a runtime
-        // that is taken apart beneath them would make them panic first.
-        std::mem::forget(runtime);
-    }
+    // Jobs end at their next report; whoever sits in a system call is not waited for for ever.
+    runtime.shutdown_timeout(END_MAX);
     ended.map_err(|failure| open::set_right(failure, &replica))
 }
 
@@ -105,7 +99,7 @@ async fn live(options: Options) -> Result<(), open::Failure> {
     let width = NonZeroUsize::new(settings.hash_threads as usize).unwrap_or(NonZeroUsize::MIN);
     let spawner = OsSpawn::new(tokio::runtime::Handle::current(), width);
     let watch_disk = OsWatch::new(settings.watcher == Watcher::Auto);
-    let env = NodeEnv::new(clock, spawner, paced.clone(), watch_disk);
+    let env = NodeEnv::new(clock, spawner.clone(), paced.clone(), watch_disk);
     let mut first = Vec::new();
     let core =
         Core::new(opened.store, key.signing().clone(), core_config(&settings), env.entropy(), clock.now(), &mut first)
@@ -149,6 +143,8 @@ async fn live(options: Options) -> Result<(), open::Failure> {
     };
     pump.abort();
     network.shutdown().await;
+    // Jobs hold timers and sockets of the runtime: they end before it does.
+    let _ = tokio::time::timeout(END_MAX, spawner.idle()).await;
     // The answers that were under way get their moment; what is left then is cut off with the runtime.
     let _ = tokio::time::timeout(END_MAX, serving).await;
     // Left-overs do no harm: the next start takes the place of a socket that nobody holds.

@@ -1,5 +1,6 @@
 //! The network as the node uses it: events become inputs, and what is sent keeps to the upload limit.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ pub(super) async fn pump(
         match event {
             NetworkEvent::PeerUp { device, address } => {
                 addresses.keep(device, address);
-                handle.send(Input::PeerUp { device, address: address.to_string() }).await;
+                handle.send(Input::PeerUp { device, address }).await;
             }
             NetworkEvent::PeerDown { device } => {
                 handle.send(Input::PeerDown { device }).await;
@@ -75,6 +76,10 @@ impl Network for PacedNetwork {
 
     fn publish(&self, announcement: Bytes) {
         self.network.publish(announcement);
+    }
+
+    fn remember(&self, device: DeviceId, address: SocketAddr) {
+        self.network.remember(device, address);
     }
 
     async fn open(&self, device: DeviceId) -> Result<PacedStream, NetworkError> {

@@ -22,7 +22,7 @@ use super::tls::Tls;
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 /// Receive and send window of one connection, in bytes. Larger ones cost losses.
 pub(super) const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-/// Receive window of a connection that has not shown a member's key, in bytes (hostile.md, S4).
+/// Receive window of a connection that has not shown a member's key, in bytes.
 const STRANGER_WINDOW_BYTES: u32 = 16 << 10;
 /// Kernel buffers of the UDP socket, in bytes.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;

@@ -281,6 +281,10 @@ impl Network for OsNetwork {
         let _ = self.shared.announcements.try_send(announcement);
     }
 
+    fn remember(&self, device: DeviceId, address: SocketAddr) {
+        Self::remember(self, device, address);
+    }
+
     async fn open(&self, device: DeviceId) -> Result<OsStream, NetworkError> {
         let link = self.shared.links.preferred(device).ok_or(NetworkError::Disconnected)?;
         let opening = {
