@@ -20,7 +20,7 @@ pub(super) struct DemoArgs {
 }
 
 /// How long anything in the demo may take.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// Small files of the mirror.
 const SMALL_FILES: u64 = 1_000;
 /// The large file that is interrupted, in bytes.
