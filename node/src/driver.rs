@@ -19,6 +19,7 @@ use tidegate_storage::store::{Store, StoreError};
 
 use crate::core::command::{Command, Fault, Reply};
 use crate::core::io::{Input, JobStop, Output, Work};
+use crate::core::{Core, CoreError};
 use crate::env::{Clock, Env, Network, Now, Spawn};
 use crate::jobs::wait::{First, race};
 use crate::jobs::{self, Context, Control, Counters, Decided, IndexView, Shared, Unresolved};
@@ -120,7 +121,7 @@ impl<E: Env, M: Machine> Driver<E, M> {
 
     async fn drive(&mut self, first: Vec<Output>) -> Result<(), M::Error> {
         self.perform_all(first)?;
-        while let Some(inputs) = self.collect().await {
+        while let Some(inputs) = collect(&self.inbox, self.context.env.clock(), self.machine.next_wake()).await {
             if let Some(error) = self.context.broken() {
                 return Err(error.into());
             }
@@ -129,27 +130,6 @@ impl<E: Env, M: Machine> Driver<E, M> {
             self.perform_all(outputs)?;
         }
         self.context.broken().map_or(Ok(()), |error| Err(error.into()))
-    }
-
-    /// Waits for inputs, or for the time at which the core wants to be woken. `None` at the end.
-    async fn collect(&self) -> Option<Vec<Input>> {
-        let clock = self.context.env.clock();
-        let first = match self.machine.next_wake() {
-            None => self.inbox.recv().await.ok()?,
-            Some(at) => {
-                let wait = Duration::from_millis(at.saturating_sub(clock.now().monotonic_ms));
-                match race(self.inbox.recv(), clock.sleep(wait)).await {
-                    First::Left(input) => input.ok()?,
-                    First::Right(()) => Input::Tick,
-                }
-            }
-        };
-        let mut inputs = vec![first];
-        while inputs.len() < INPUTS_PER_STEP_MAX {
-            let Ok(input) = self.inbox.try_recv() else { break };
-            inputs.push(input);
-        }
-        Some(inputs)
     }
 
     fn perform_all(&mut self, outputs: Vec<Output>) -> Result<(), M::Error> {
@@ -173,6 +153,7 @@ impl<E: Env, M: Machine> Driver<E, M> {
             }
             Output::Publish(head) => context.env.network().publish(Bytes::from(codec::encode(&head))),
             Output::Members { library, devices } => (self.admit)(library, devices),
+            Output::Remember { device, address } => context.env.network().remember(device, address),
             Output::OpenRoot { location, root, identity } => {
                 let barriers = context.roots.open(location);
                 context.spawn(jobs::keep(Arc::clone(context), location, root, identity, barriers));
@@ -239,4 +220,40 @@ where
         ending.controls.end(&job);
         ending.tell(Input::JobEnded { job, stopped }).await;
     });
+}
+
+/// Waits for inputs, or for the time at which the core wants to be woken. `None` at the end.
+async fn collect(inbox: &Receiver<Input>, clock: &impl Clock, wake: Option<u64>) -> Option<Vec<Input>> {
+    let first = match wake {
+        None => inbox.recv().await.ok()?,
+        Some(at) => {
+            let wait = Duration::from_millis(at.saturating_sub(clock.now().monotonic_ms));
+            match race(inbox.recv(), clock.sleep(wait)).await {
+                First::Left(input) => input.ok()?,
+                First::Right(()) => Input::Tick,
+            }
+        }
+    };
+    let mut inputs = vec![first];
+    while inputs.len() < INPUTS_PER_STEP_MAX {
+        let Ok(input) = inbox.try_recv() else { break };
+        inputs.push(input);
+    }
+    Some(inputs)
+}
+
+impl Machine for Core {
+    type Error = CoreError;
+
+    fn step(&mut self, now: Now, inputs: Vec<Input>, outputs: &mut Vec<Output>) -> Result<(), CoreError> {
+        Self::step(self, now, inputs, outputs)
+    }
+
+    fn next_wake(&self) -> Option<u64> {
+        Self::next_wake(self)
+    }
+
+    fn store(&self) -> &Store {
+        Self::store(self)
+    }
 }

@@ -4,6 +4,7 @@
 //! written against [`Env`] alone. Drivers behind it decide nothing.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -85,6 +86,9 @@ pub trait Network: Clone + Send + Sync + 'static {
 
     /// Gossips an announcement to whoever is in the mesh. Best effort; correctness never depends on it.
     fn publish(&self, announcement: Bytes);
+
+    /// A member may be reached at an address: it is tried there while it is not connected.
+    fn remember(&self, device: DeviceId, address: SocketAddr);
 
     /// Opens a stream to a connected member.
     fn open(&self, device: DeviceId) -> impl Future<Output = Result<Self::Stream, NetworkError>> + Send;

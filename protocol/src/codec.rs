@@ -34,6 +34,7 @@ pub fn encode_to<T: Serialize + ?Sized>(value: &T, hasher: &mut blake3::Hasher) 
 }
 
 /// Decodes a value that fills `bytes` exactly and canonically.
+#[expect(clippy::disallowed_methods, reason = "this is the strict decoder")]
 pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     let (value, rest) = postcard::take_from_bytes::<T>(bytes).map_err(|_| DecodeError::Malformed)?;
     if !rest.is_empty() {
@@ -46,6 +47,7 @@ pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, Decode
 }
 
 /// Decodes bytes that this device itself wrote and stored: canonical by construction, so not re-encoded.
+#[expect(clippy::disallowed_methods, reason = "this is the decoder of what is stored")]
 pub fn decode_stored<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     let (value, rest) = postcard::take_from_bytes::<T>(bytes).map_err(|_| DecodeError::Malformed)?;
     if rest.is_empty() { Ok(value) } else { Err(DecodeError::Trailing) }

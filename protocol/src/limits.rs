@@ -73,7 +73,7 @@ pub const PAIRING_FAILURES_MAX: u32 = 3;
 /// Life of a pairing code, in milliseconds.
 pub const PAIRING_CODE_AGE_MS_MAX: u64 = 5 * 60 * 1000;
 
-/// Age of an owner's evidence at which the gate closes again, in milliseconds (semantics, section 3).
+/// Age of an owner's evidence at which the gate closes again, in milliseconds.
 pub const EVIDENCE_AGE_MS_MAX: u64 = 5_000;
 /// Age of the confirmed configuration head of other online devices, in milliseconds.
 pub const CONFIG_EVIDENCE_AGE_MS_MAX: u64 = 60_000;

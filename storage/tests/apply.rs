@@ -83,12 +83,12 @@ impl Op {
 
     fn installs(self) -> Option<NewContent> {
         match self {
-            Self::InstallNew | Self::InstallOver | Self::InstallOverDirectory | Self::Rename | Self::RenameOver => {
+            Self::InstallNew | Self::InstallOver | Self::InstallOverDirectory => {
                 Some(NewContent::File(facts(NEW.as_bytes())))
             }
             Self::LinkOver => Some(NewContent::Symlink { target: NEW.into() }),
             Self::MakeDirectoryOver => Some(NewContent::Directory),
-            Self::Remove | Self::SetMetadata => None,
+            Self::Rename | Self::RenameOver | Self::Remove | Self::SetMetadata => None,
         }
     }
 
@@ -224,6 +224,7 @@ fn check_edit(op: Op, how: Edit, exchange: bool, marked: bool) {
                 || result.is_err() && op.before() == "nothing",
             "ATOMIC {case}"
         );
+        assert!(result.is_err() || !world.trash().contains(USER), "PRE-IMAGE {case}");
         assert_eq!(world.staged(), Vec::<String>::new(), "{case}");
         if let Ok(Applied { mark: Some(mark), .. }) = result
             && world.at("d/f").exists()
@@ -330,7 +331,7 @@ fn a_crash_between_any_two_steps_loses_nothing_and_the_job_goes_on() {
 /// An edit before one call and death at a later one.
 #[test]
 fn an_edit_followed_by_a_crash_survives_recovery() {
-    for op in [Op::InstallOver, Op::InstallOverDirectory, Op::Remove, Op::MakeDirectoryOver] {
+    for op in [Op::InstallOver, Op::InstallOverDirectory, Op::Remove, Op::MakeDirectoryOver, Op::RenameOver] {
         for how in [Edit::InPlace, Edit::ByRename, Edit::Inside] {
             for n in 1..60 {
                 for later in 1..12 {

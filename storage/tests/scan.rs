@@ -100,7 +100,7 @@ const TREE: &[(&str, &str)] = &[("a/b/c", "1"), ("a/b/d", "22"), ("a.txt", "333"
 
 #[test]
 fn a_first_scan_tells_everything_in_walk_order() {
-    let all = |w: &World| TREE.iter().for_each(|(p, c)| w.write(p, c));
+    let all = |w: &World| w.write_all(TREE);
     check(&[], all, &[], &["a directory", "a/b directory", "a/b/c file 1", "a/b/d file 2", "a.txt file 3", "z file 0"]);
 }
 
@@ -194,7 +194,7 @@ fn what_lies_too_deep_is_skipped_and_listed() {
 #[test]
 fn a_rule_that_hides_what_is_known_makes_nothing_absent() {
     let world = World::new();
-    TREE.iter().for_each(|(p, c)| world.write(p, c));
+    world.write_all(TREE);
     let mut known = KnownMap::default();
     look(&world.root, &spec(&world, &[], Scope::All), &mut known);
     fs::remove_file(world.at("z")).unwrap();
@@ -253,7 +253,7 @@ fn large_files_come_with_their_chunks_in_order_beside_others() {
 /// One call fails, for every call: never is anything that stands there told as absent.
 fn check_failure(kind: io::ErrorKind, scope: &Scope) {
     let world = World::new();
-    TREE.iter().for_each(|(p, c)| world.write(p, c));
+    world.write_all(TREE);
     let mut known = KnownMap::default();
     let all = spec(&world, &[], Scope::All);
     look(&world.root, &all, &mut known);
@@ -294,7 +294,7 @@ fn what_cannot_be_read_is_unknown_and_never_absent() {
 fn check_race(change: fn(&std::path::Path)) {
     for n in 1..200 {
         let world = World::new();
-        TREE.iter().for_each(|(p, c)| world.write(p, c));
+        world.write_all(TREE);
         let mut known = KnownMap::default();
         let dir: PathBuf = world.dir.path().to_owned();
         let disk = Faulty::new(world.root.clone(), n, Fault::Edit(Box::new(move || change(&dir))), true);
@@ -333,34 +333,22 @@ fn a_change_in_any_instant_of_a_scan_is_found_by_the_next() {
 fn a_file_that_never_rests_is_unknown_and_looked_at_again() {
     let world = World::new();
     world.write("f", "1");
-    let at = world.at("f");
-    let (stop, stopped) = std::sync::mpsc::channel::<()>();
-    let writer = std::thread::spawn(move || {
-        let mut n = 0u64;
-        while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
-            n += 1;
-            fs::write(&at, vec![b'x'; 100_000 + (n % 1000) as usize]).unwrap();
-        }
-    });
-    let mut unknown = false;
-    for _ in 0..1000 {
-        let (found, report) = run(&world.root, &spec(&world, &[], Scope::All), &KnownMap::default()).unwrap();
-        if told(&found) == ["f Changing"] {
-            assert_eq!(report.again, [path("f")]);
-            unknown = true;
-            break;
-        }
-    }
-    stop.send(()).unwrap();
-    writer.join().unwrap();
-    assert!(unknown);
+    let (at, mut length) = (world.at("f"), 1);
+    let write = move || {
+        length += 1;
+        fs::write(&at, vec![b'x'; length]).unwrap();
+    };
+    let disk = Faulty::new(world.root.clone(), 1, Fault::EditAlways(Box::new(write)), true);
+    let (found, report) = run(&disk, &spec(&world, &[], Scope::All), &KnownMap::default()).unwrap();
+    assert_eq!(told(&found), ["f Changing"]);
+    assert_eq!(report.again, [path("f")]);
 }
 
 #[test]
 fn a_root_that_is_lost_or_swapped_in_mid_scan_ends_it_without_a_word() {
     for n in 1..200 {
         let world = World::new();
-        TREE.iter().for_each(|(p, c)| world.write(p, c));
+        world.write_all(TREE);
         let mut known = KnownMap::default();
         let all = spec(&world, &[], Scope::All);
         look(&world.root, &all, &mut known);

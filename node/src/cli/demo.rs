@@ -38,7 +38,8 @@ pub(super) fn run(args: &DemoArgs, context: &Context) -> Result<Exit, Problem> {
         context.out.line(&format!("Everything is in {}", demo.lab.path().display()));
     }
     outcome.map_err(|error| {
-        let logs = [&demo.desk, &demo.nas, &demo.phone].map(|device| format!("--- {}\n{}", device.name(), device.log()));
+        let logs =
+            [&demo.desk, &demo.nas, &demo.phone].map(|device| format!("--- {}\n{}", device.name(), device.log()));
         context.out.talk(&logs.join("\n"));
         failed(&error)
     })?;
@@ -253,7 +254,7 @@ impl<'a> Demo<'a> {
         let arrived = fs::read(self.backup.join("large.bin"))?;
         self.check("the file is whole", arrived == large);
         let shown = self.desk.json(["gen", "show", "photos"])?;
-        let reused = shown["totals"]["bytes_reused"].as_u64().unwrap_or(0);
+        let reused = shown["generation"]["totals"]["bytes_reused"].as_u64().unwrap_or(0);
         self.check("at least 40 % of it was not sent again", reused * 10 > LARGE_BYTES as u64 * 4);
         let leftovers = lab::read(&self.backup.join(".tidegate/staging"))?;
         self.check("nothing is left staged", leftovers.values().all(|leaf| *leaf == Leaf::Directory));
@@ -290,7 +291,7 @@ impl<'a> Demo<'a> {
 
     fn last_verified(&self, device: &Device) -> Result<bool, LabError> {
         let shown = device.json(["gen", "show", "photos"])?;
-        Ok(shown["verification"] == "verified")
+        Ok(shown["generation"]["verification"] == "verified")
     }
 
     fn held_plan(&self) -> Result<String, LabError> {
@@ -305,7 +306,8 @@ impl<'a> Demo<'a> {
     }
 
     fn await_location(&self, device: &Device, name: &str, is_it: impl Fn(&Value) -> bool) -> Result<(), LabError> {
-        let found = |status: &Value| count(&status["locations"], |l| l["name"] == name && l["here"] == true && is_it(l));
+        let found =
+            |status: &Value| count(&status["locations"], |l| l["name"] == name && l["here"] == true && is_it(l));
         device.await_status(name, PATIENCE, |status| found(status) == 1).map(drop)
     }
 

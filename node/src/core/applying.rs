@@ -176,8 +176,9 @@ impl Core {
         let Some(mut record) = step.txn.job(&job)? else { return Ok(()) };
         record.progress.items_done += moved.outcomes.len() as u64;
         record.progress.items_skipped += moved.outcomes.iter().filter(|(_, o)| o.skipped().is_some()).count() as u64;
-        record.progress.bytes_done += moved.bytes_done;
-        record.progress.bytes_reused += moved.bytes_reused;
+        // A chunk that was counted just before a crash may be counted again: never more than there is.
+        record.progress.bytes_done = (record.progress.bytes_done + moved.bytes_done).min(record.spec.bytes);
+        record.progress.bytes_reused = (record.progress.bytes_reused + moved.bytes_reused).min(record.spec.bytes);
         step.txn.put_job_outcomes(&job, moved.outcomes)?;
         step.txn.put_job(&record)?;
         if let Some(running) = self.applying.running.get_mut(&job) {
@@ -229,6 +230,7 @@ impl Core {
     fn end_job(&mut self, step: &mut Step<'_>, job: JobKey) -> Result<(), CoreError> {
         self.applying.running.remove(&job);
         let Some(mut record) = step.txn.job(&job)? else { return Ok(()) };
+        record.progress.bytes_done = step.installed_bytes(&record)?;
         record.state = JobState::Ended;
         step.txn.put_job(&record)?;
         self.clean(step, &record.spec);

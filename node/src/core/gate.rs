@@ -144,12 +144,13 @@ impl Core {
             attempt.asking.remove(&asked.device);
             attempt.again_ms.insert(asked.device, step.now.monotonic_ms + ASK_AGAIN_MS);
         }
-        let Ok(Response::Heads { own, others, generation }) = result else {
+        let Ok(Response::Heads { own, others, generation, addresses }) = result else {
             if let Some(peer) = self.library.peers.get_mut(&asked.device) {
                 peer.asking_failed(step.now.monotonic_ms);
             }
             return Ok(());
         };
+        self.note_addresses(step, &addresses);
         let Some(head) = self.on_heads(step, asked.device, &own, &others)? else { return Ok(()) };
         if head.nonce != Some(asked.nonce) {
             return Ok(());
@@ -213,7 +214,8 @@ impl Core {
             let others = step.txn.authors()?.into_iter().filter(|(device, _)| *device != self.me);
             let others: Vec<SignedHead> = others.filter_map(|(_, state)| state.rests).collect();
             let generation = question.conduit.map_or(Ok(0), |conduit| step.txn.generation_seen(conduit))?;
-            let response = Response::Heads { own, others, generation };
+            let addresses = self.known_addresses();
+            let response = Response::Heads { own, others, generation, addresses };
             step.out.push(Output::Respond { ticket: question.ticket, response });
         }
         Ok(())

@@ -4,6 +4,7 @@
 //! Everything here is plain data: a recorded list of inputs replays to the same outputs.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use tidegate_protocol::file_sync::{Baseline, Conduit, DeleteMode, Guards, Item, ItemOutcome, JobKey, Plan};
@@ -36,8 +37,8 @@ pub enum Input {
     PeerUp {
         /// Who.
         device: DeviceId,
-        /// Where, for people.
-        address: String,
+        /// Where.
+        address: SocketAddr,
     },
     /// A member is not connected any more.
     PeerDown {
@@ -254,6 +255,13 @@ pub enum Output {
         library: LibraryId,
         /// Without this device itself.
         devices: BTreeSet<DeviceId>,
+    },
+    /// A member may be reached there.
+    Remember {
+        /// Which.
+        device: DeviceId,
+        /// Where it was reached last, by this device or by another.
+        address: SocketAddr,
     },
     /// Opens a root, checks its marker, watches it. Answered by [`Input::Root`].
     OpenRoot {

@@ -6,14 +6,15 @@
 //! replica rests on a state only when count and set hash equal a signed head, and serves only then.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use tidegate_protocol::codec;
 use tidegate_protocol::id::{ConduitId, DeviceId, Epoch, LocationId, Sequence};
 use tidegate_protocol::library_sync::{FactKey, Head, Row, RowBody, RowKey, SignedHead};
 use tidegate_protocol::limits::{
-    ANNOUNCE_EVERY_MS_MAX, ANNOUNCE_EVERY_MS_MIN, HEAD_BYTES_MAX, ROWS_BYTES_MAX, ROWS_PER_ANSWER_MAX,
+    ANNOUNCE_EVERY_MS_MAX, ANNOUNCE_EVERY_MS_MIN, DEVICES_MAX, HEAD_BYTES_MAX, ROWS_BYTES_MAX, ROWS_PER_ANSWER_MAX,
 };
-use tidegate_protocol::wire::{self, Hello, RefusalCode, Request, Response, Rows};
+use tidegate_protocol::wire::{self, Hello, KnownAddress, RefusalCode, Request, Response, Rows};
 use tidegate_storage::store::Refusal;
 
 use super::io::{Output, Ticket};
@@ -58,7 +59,7 @@ pub(super) struct LibrarySync {
 /// A connected member.
 #[derive(Default)]
 pub(super) struct Peer {
-    pub(super) address: String,
+    pub(super) address: Option<SocketAddr>,
     /// Same version and library, as its hello said.
     pub(super) greeted: bool,
     /// What it says it holds, by author.
@@ -135,12 +136,13 @@ impl Core {
         &mut self,
         step: &mut Step<'_>,
         device: DeviceId,
-        address: String,
+        address: SocketAddr,
     ) -> Result<(), CoreError> {
         if !self.library.members.contains(&device) {
             return Ok(());
         }
-        self.library.peers.insert(device, Peer { address, ..Peer::default() });
+        step.set_address(device, address)?;
+        self.library.peers.insert(device, Peer { address: Some(address), ..Peer::default() });
         self.greet(step, device)
     }
 
@@ -164,7 +166,6 @@ impl Core {
             library: step.library()?,
             name: own.map_or_else(|| self.config.name.clone(), |device| device.name.value),
             alone: self.is_alone(step)?,
-            port: 0,
         })
     }
 
@@ -199,6 +200,22 @@ impl Core {
         }
         let about = Asked::Heads(super::gate::HeadsAsked { device, nonce, attempt: None, asked: step.now });
         self.ask(step, device, Request::Heads { nonce, locations: Vec::new(), conduit: None }, about);
+    }
+
+    /// Where the connected members are, for a device that may not have met them.
+    pub(super) fn known_addresses(&self) -> Vec<KnownAddress> {
+        let known =
+            |(device, peer): (&DeviceId, &Peer)| peer.address.map(|address| KnownAddress { device: *device, address });
+        self.library.peers.iter().filter_map(known).take(DEVICES_MAX).collect()
+    }
+
+    /// A member says where it reaches others. Those that are not connected here are tried there.
+    pub(super) fn note_addresses(&self, step: &mut Step<'_>, known: &[KnownAddress]) {
+        for KnownAddress { device, address } in known.iter().take(DEVICES_MAX) {
+            if self.library.members.contains(device) && !self.library.peers.contains_key(device) {
+                step.out.push(Output::Remember { device: *device, address: *address });
+            }
+        }
     }
 
     pub(super) fn on_announcement(&mut self, step: &mut Step<'_>, bytes: &[u8]) -> Result<(), CoreError> {
@@ -365,7 +382,8 @@ impl Core {
                 return Ok(());
             }
         };
-        let Some(head) = self.note_head(step, &rows.head, Some(asked.peer))?.filter(|h| h.device == asked.author) else {
+        let Some(head) = self.note_head(step, &rows.head, Some(asked.peer))?.filter(|h| h.device == asked.author)
+        else {
             self.mistrust(step, asked, "sent rows under a head that is not their author's");
             return Ok(());
         };

@@ -113,8 +113,14 @@ impl Core {
         for device in gone {
             self.on_peer_down(step, device)?;
         }
-        self.library.members.clone_from(&members);
+        let before = std::mem::replace(&mut self.library.members, members.clone());
+        let newly: Vec<DeviceId> = members.difference(&before).copied().collect();
         step.out.push(Output::Members { library: step.library()?, devices: members });
+        for device in newly {
+            if let Some(address) = step.address(device)? {
+                step.out.push(Output::Remember { device, address });
+            }
+        }
         Ok(())
     }
 

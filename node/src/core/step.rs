@@ -1,8 +1,10 @@
 //! One step: the moment, the transaction and what will leave after its commit; with the reads and writes that
 //! several rooms share.
 
+use std::net::SocketAddr;
+
 use tidegate_protocol::codec;
-use tidegate_protocol::file_sync::{Baseline, Conduit, Item, JobKind, Plan, PlanId, SkipReason};
+use tidegate_protocol::file_sync::{Baseline, Conduit, Item, ItemOutcome, JobKind, Plan, PlanId, SkipReason};
 use tidegate_protocol::id::{ConduitId, DeviceId, Label, LibraryId, LocationId};
 use tidegate_protocol::index::EntryState;
 use tidegate_protocol::path::EntryPath;
@@ -10,8 +12,9 @@ use tidegate_protocol::time::Stamp;
 use tidegate_storage::disk::RootIdentity;
 use tidegate_storage::store::{AuthorState, Change, JobRecord, Txn};
 
+use super::CoreError;
+use super::file_sync::{ItemSkipped, installed_bytes};
 use super::io::Output;
-use super::{CoreError, file_sync::ItemSkipped};
 use crate::env::Now;
 
 /// Items read at a time when a whole job is walked.
@@ -95,6 +98,22 @@ impl Step<'_> {
         Ok(())
     }
 
+    /// Bytes of content that a job's items have installed, exactly.
+    pub(super) fn installed_bytes(&self, record: &JobRecord) -> Result<u64, CoreError> {
+        if record.progress.items_skipped == 0 {
+            return Ok(record.spec.bytes);
+        }
+        let (mut first, mut bytes) = (0, 0);
+        while first < record.items_stored {
+            let items = self.txn.job_items(&record.spec.key, first, PAGE)?;
+            let outcomes = self.txn.job_outcomes(&record.spec.key, first, PAGE)?;
+            let done = items.iter().zip(outcomes).filter(|(_, outcome)| *outcome == Some(ItemOutcome::Done));
+            bytes += done.map(|(item, _)| installed_bytes(item)).sum::<u64>();
+            first += items.len().max(1) as u32;
+        }
+        Ok(bytes)
+    }
+
     /// The baseline, if it is about the epochs that the replica follows now.
     pub(super) fn valid_baseline(&self, conduit: &Conduit) -> Result<Option<Baseline>, CoreError> {
         let Some(baseline) = self.txn.baseline(conduit.id)? else { return Ok(None) };
@@ -152,6 +171,19 @@ impl Step<'_> {
     /// Remembers the plan that was last shown.
     pub(super) fn set_shown(&mut self, conduit: ConduitId, plan: PlanId) -> Result<(), CoreError> {
         Ok(self.txn.set_setting(&format!("shown/{conduit}"), &codec::encode(&plan))?)
+    }
+
+    /// Where a device was last reached.
+    pub(super) fn address(&self, device: DeviceId) -> Result<Option<SocketAddr>, CoreError> {
+        self.setting(&format!("address/{device}"))
+    }
+
+    /// Remembers where a device was reached.
+    pub(super) fn set_address(&mut self, device: DeviceId, address: SocketAddr) -> Result<(), CoreError> {
+        if self.address(device)? != Some(address) {
+            self.txn.set_setting(&format!("address/{device}"), &codec::encode(&address))?;
+        }
+        Ok(())
     }
 
     /// The empty plan at the baseline's heads.

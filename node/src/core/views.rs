@@ -61,7 +61,7 @@ impl Core {
             name: self.device_label(step, id)?,
             member: fact.is_none_or(|fact| fact.state.value == DeviceState::Member),
             online: id == self.me || peer.is_some(),
-            address: peer.map(|peer| peer.address.clone()),
+            address: peer.and_then(|peer| peer.address).map(|address| address.to_string()),
             signed,
             held,
             caught_up: id == self.me || (resting && held >= signed),

@@ -42,7 +42,7 @@ impl IndexView {
 impl Known for IndexView {
     async fn children(&self, dir: &DirPath) -> Result<Vec<(Name, KnownEntry)>, KnownLost> {
         let Some(moment) = &self.0 else { return Ok(Vec::new()) };
-        let rows = moment.snapshot.children(moment.tree, dir).map_err(lost)?;
+        let rows = moment.snapshot.children(moment.tree, dir).map_err(|error| lost(&error))?;
         let present = rows.into_iter().filter_map(|row| {
             let EntryState::Present(entry) = row.state else { return None };
             let name = Name::new(row.path.name()).expect("the last name of a path is a name");
@@ -53,7 +53,7 @@ impl Known for IndexView {
 
     async fn entry(&self, path: &EntryPath) -> Result<Option<KnownEntry>, KnownLost> {
         let Some(moment) = &self.0 else { return Ok(None) };
-        let row = moment.snapshot.entry(moment.tree, path).map_err(lost)?;
+        let row = moment.snapshot.entry(moment.tree, path).map_err(|error| lost(&error))?;
         Ok(row.and_then(|row| match row.state {
             EntryState::Present(entry) => Some(KnownEntry { kind: entry.kind, mark: row.mark }),
             EntryState::Deleted(_) => None,
@@ -62,11 +62,11 @@ impl Known for IndexView {
 
     async fn announced(&self, path: &EntryPath) -> Result<Option<KnownEntry>, KnownLost> {
         let Some(moment) = &self.0 else { return Ok(None) };
-        let announced = moment.snapshot.announced(moment.tree, path).map_err(lost)?;
+        let announced = moment.snapshot.announced(moment.tree, path).map_err(|error| lost(&error))?;
         Ok(announced.map(|announced| KnownEntry { kind: announced.kind, mark: Some(announced.mark) }))
     }
 }
 
-fn lost(error: StoreError) -> KnownLost {
+fn lost(error: &StoreError) -> KnownLost {
     KnownLost(error.to_string())
 }

@@ -143,13 +143,13 @@ impl<E: Env> Shared<E> {
     ) -> impl Future<Output = Option<T>> + Send + 'static {
         let context = Arc::clone(self);
         let mut job = Box::pin(job);
-        std::future::poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| job.as_mut().poll(cx))) {
-            Ok(poll) => poll.map(Some),
-            Err(_) => {
-                context.counters.panicked.fetch_add(1, Ordering::Relaxed);
-                tracing::error!("a job ended by a panic; this is a bug");
-                Poll::Ready(None)
+        std::future::poll_fn(move |cx| {
+            if let Ok(poll) = catch_unwind(AssertUnwindSafe(|| job.as_mut().poll(cx))) {
+                return poll.map(Some);
             }
+            context.counters.panicked.fetch_add(1, Ordering::Relaxed);
+            tracing::error!("a job ended by a panic; this is a bug");
+            Poll::Ready(None)
         })
     }
 }

@@ -12,7 +12,7 @@ use tidegate_protocol::file_sync::{
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::Sequence;
 use tidegate_protocol::index::{EntryKind, EntryState, IgnoreRules, Location, RuleError};
-use tidegate_protocol::library_sync::LibrarySynced;
+use tidegate_protocol::library_sync::{HeadRef, LibrarySynced};
 use tidegate_protocol::path::{DirPath, EntryPath};
 use tidegate_storage::store::{Snapshot, StoreError, Tree};
 
@@ -50,7 +50,7 @@ pub(crate) fn resolve(
     let target = End::of(snapshot, &conduit.target, &failure)?;
     let view = ConduitView { conduit, source: &source, target: &target, baseline, guards };
     let touched = match (baseline, previous) {
-        (Some(baseline), Some(_)) => touched_since(&[&source, &target], baseline)?,
+        (Some(baseline), Some(_)) => touched_since(&[&source, &target], baseline, synced.heads())?,
         (Some(_) | None, _) => None,
     };
     let resolved = match (touched, previous) {
@@ -72,11 +72,19 @@ pub(crate) fn resolve(
 }
 
 /// Every path below the roots whose row changed at either end since the baseline; `None` if so many did that a
-/// full look is cheaper.
-fn touched_since(ends: &[&End<'_>], baseline: &Baseline) -> Result<Option<BTreeSet<EntryPath>>, StoreError> {
+/// full look is cheaper, or if an owner has begun a new epoch since: its numbers say nothing about the old one.
+fn touched_since(
+    ends: &[&End<'_>],
+    baseline: &Baseline,
+    heads: &[HeadRef],
+) -> Result<Option<BTreeSet<EntryPath>>, StoreError> {
     let mut touched = BTreeSet::new();
     for end in ends {
-        let Some(head) = baseline.heads.iter().find(|head| head.device == end.location.owner) else { return Ok(None) };
+        let owner = end.location.owner;
+        let Some(head) = baseline.heads.iter().find(|head| head.device == owner) else { return Ok(None) };
+        if !heads.iter().any(|now| now.device == owner && now.epoch == head.epoch) {
+            return Ok(None);
+        }
         let Some(paths) = end.snapshot.entries_since(end.tree, head.sequence, TOUCHED_ROWS_MAX)? else {
             return Ok(None);
         };

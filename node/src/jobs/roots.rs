@@ -91,10 +91,10 @@ impl<E: Env> Roots<E> {
 
     /// Puts an opened root in its place, unless that has been closed or opened anew meanwhile.
     fn hold(&self, location: LocationId, root: (RootOf<E>, RootBinding), asked: &Receiver<u64>) {
-        if let Some(held) = self.lock().get_mut(&location) {
-            if !asked.is_closed() {
-                held.root = Some(root);
-            }
+        if let Some(held) = self.lock().get_mut(&location)
+            && !asked.is_closed()
+        {
+            held.root = Some(root);
         }
     }
 

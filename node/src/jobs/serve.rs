@@ -87,10 +87,10 @@ async fn send_one<E: Env, S: Stream>(
         }
         offset += length as u64;
         // The last bytes leave only if the file was the same to the end.
-        if offset == end {
-            if let Some(failure) = differs(&file, read).await {
-                return Ok(Some(failure));
-            }
+        if offset == end
+            && let Some(failure) = differs(&file, read).await
+        {
+            return Ok(Some(failure));
         }
         frame.push(want, Part::Bytes(bytes), length);
     }

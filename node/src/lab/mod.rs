@@ -236,12 +236,7 @@ impl Device {
     }
 
     /// Looks at the status until `is_it` is satisfied; a bounded wait for a condition.
-    pub fn await_status(
-        &self,
-        what: &str,
-        limit: Duration,
-        is_it: impl Fn(&Value) -> bool,
-    ) -> Result<Value, LabError> {
+    pub fn await_status(&self, what: &str, limit: Duration, is_it: impl Fn(&Value) -> bool) -> Result<Value, LabError> {
         let until = Instant::now() + limit;
         loop {
             let status = self.json(["status"])?;

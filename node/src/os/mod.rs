@@ -2,6 +2,7 @@
 
 mod clock;
 mod env;
+pub mod net;
 mod spawn;
 mod watch;
 

@@ -9,7 +9,7 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::env::Spawn;
 
@@ -19,12 +19,30 @@ pub struct OsSpawn {
     runtime: Handle,
     hashing: Arc<Semaphore>,
     width: usize,
+    /// How many jobs live.
+    jobs: watch::Sender<usize>,
 }
 
 impl OsSpawn {
     /// Uses the blocking threads of `runtime`.
     pub fn new(runtime: Handle, hash_threads: NonZeroUsize) -> Self {
-        Self { runtime, hashing: Arc::new(Semaphore::new(hash_threads.get())), width: hash_threads.get() }
+        let hashing = Arc::new(Semaphore::new(hash_threads.get()));
+        Self { runtime, hashing, width: hash_threads.get(), jobs: watch::Sender::new(0) }
+    }
+
+    /// Resolves when no job lives: the moment at which the runtime may go.
+    pub async fn idle(&self) {
+        // The sender lives as long as `self`, so the wait cannot fail.
+        let _ = self.jobs.subscribe().wait_for(|jobs| *jobs == 0).await;
+    }
+}
+
+/// Counts a job for as long as it lives, however it ends.
+struct Living(watch::Sender<usize>);
+
+impl Drop for Living {
+    fn drop(&mut self) {
+        self.0.send_modify(|jobs| *jobs -= 1);
     }
 }
 
@@ -34,7 +52,12 @@ impl Spawn for OsSpawn {
         F: Future<Output = ()> + Send + 'static,
     {
         let runtime = self.runtime.clone();
-        self.runtime.spawn_blocking(move || runtime.block_on(job));
+        self.jobs.send_modify(|jobs| *jobs += 1);
+        let living = Living(self.jobs.clone());
+        self.runtime.spawn_blocking(move || {
+            let _living = living;
+            runtime.block_on(job);
+        });
     }
 
     async fn compute<T, F>(&self, work: F) -> T

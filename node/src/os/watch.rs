@@ -53,9 +53,11 @@ impl<R: RootDir> Watch<R> for OsWatch {
         if !self.on {
             return Err(WatchError::Off);
         }
-        match root.make_dir(&cookies()).await {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(lost(&error)),
-            Ok(()) | Err(_) => {}
+        for own in [COOKIES, "staging", "trash"] {
+            match root.make_dir(&internal(own)).await {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(lost(&error)),
+                Ok(()) | Err(_) => {}
+            }
         }
         let (wake, woken) = async_channel::bounded(1);
         let shared = Arc::new(Shared { top: path.to_owned(), pending: Mutex::default(), wake });
@@ -63,6 +65,10 @@ impl<R: RootDir> Watch<R> for OsWatch {
         let mut watcher =
             notify::recommended_watcher(move |event| handler.saw(event)).map_err(|error| failure(&error))?;
         watcher.watch(path, RecursiveMode::Recursive).map_err(|error| failure(&error))?;
+        for busy in ["staging", "trash"] {
+            // Jobs write there all the time and nobody wants to know; if it is watched after all, no harm is done.
+            let _ = watcher.unwatch(&path.join(".tidegate").join(busy));
+        }
         Ok(OsWatched { root: root.clone(), watcher, shared, woken })
     }
 }
@@ -104,7 +110,7 @@ impl<R: RootDir> OsWatched<R> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).map_err(|error| WatchError::Lost(error.to_string()))?;
         let name = HEXLOWER.encode(&bytes).into_bytes();
-        let path = cookies().child(&Name::new(&name).expect("hexadecimal digits are a name"));
+        let path = internal(COOKIES).child(&Name::new(&name).expect("hexadecimal digits are a name"));
         self.shared.lock().cookie = Some((name, false));
         drop(self.root.create(&path).await.map_err(|error| lost(&error))?);
         self.root.remove_file(&path).await.map_err(|error| lost(&error))?;
@@ -259,8 +265,8 @@ impl Shared {
     }
 }
 
-fn cookies() -> TreePath {
-    TreePath::internal([&Name::new(COOKIES.as_bytes()).expect("a plain word is a name")])
+fn internal(name: &str) -> TreePath {
+    TreePath::internal([&Name::new(name.as_bytes()).expect("a plain word is a name")])
 }
 
 fn lost(error: &io::Error) -> WatchError {

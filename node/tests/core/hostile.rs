@@ -160,9 +160,18 @@ fn a_job_is_taken_only_from_its_coordinator_and_only_if_it_is_the_newest() {
     world.sync_through();
     world.run_for(2_000);
     let late = spec(&world, JobKind::Delete, 1);
-    let older = { let mut older = spec(&world, JobKind::Copy, 3); older.definition.ms -= 1; older };
-    let foreign = { let mut foreign = spec(&world, JobKind::Copy, 3); foreign.target = foreign.source.clone(); foreign };
-    for (offer, code) in [(late, RefusalCode::Fenced), (older, RefusalCode::Fenced), (foreign, RefusalCode::Malformed)] {
+    let older = {
+        let mut older = spec(&world, JobKind::Copy, 3);
+        older.definition.ms -= 1;
+        older
+    };
+    let foreign = {
+        let mut foreign = spec(&world, JobKind::Copy, 3);
+        foreign.target = foreign.source.clone();
+        foreign
+    };
+    for (offer, code) in [(late, RefusalCode::Fenced), (older, RefusalCode::Fenced), (foreign, RefusalCode::Malformed)]
+    {
         assert_eq!(refusal(&question(&mut world, B, id(A), Request::JobOffer(offer))), code);
     }
     let stranger = spec(&world, JobKind::Copy, 3);

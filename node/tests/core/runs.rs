@@ -32,8 +32,15 @@ fn a_mirror_arrives_and_is_verified_by_the_resolver() {
     assert!(world.files(B, target).is_empty(), "a plan changes nothing");
     let generation = world.sync_through().unwrap();
     assert_eq!(world.files(B, target), world.files(A, source));
-    use Verification::{Unverified, Verified, WaitingLibrarySync, WaitingWatcher};
-    assert_eq!(World::statuses(&generation), [Unverified, WaitingWatcher, WaitingLibrarySync, Verified]);
+    assert_eq!(
+        World::statuses(&generation),
+        [
+            Verification::Unverified,
+            Verification::WaitingWatcher,
+            Verification::WaitingLibrarySync,
+            Verification::Verified
+        ]
+    );
     assert_eq!((generation.totals.copied, generation.totals.skipped, generation.totals.bytes), (5, 0, 6));
     let conduit = world.conduit_named(A, "docs").unwrap();
     let baseline = world.store(A).read().unwrap().baseline(conduit.id).unwrap().unwrap();
@@ -57,7 +64,12 @@ fn what_only_the_target_has_goes_to_its_trash_after_the_copies() {
     let mut trash = world.tree(B, target).trash.clone();
     trash.sort();
     assert_eq!(trash, [(path("d/e"), b"four".to_vec()), (path("stray"), b"own".to_vec())]);
-    let runs: Vec<&str> = world.trace.iter().map(|(_, what)| what.as_str()).filter(|what| what.starts_with("copy") || what.starts_with("delete")).collect();
+    let runs: Vec<&str> = world
+        .trace
+        .iter()
+        .map(|(_, what)| what.as_str())
+        .filter(|what| what.starts_with("copy") || what.starts_with("delete"))
+        .collect();
     assert_eq!(runs, ["copy 1", "delete 3"], "{}", world.tail());
 }
 

@@ -66,7 +66,7 @@ pub enum EntryKind {
 }
 
 impl EntryKind {
-    /// Same kind and same content; mtime, executable bit and residue excluded (written ≐ in the semantics).
+    /// Same kind and same content; mtime, executable bit and residue excluded.
     pub fn same_content(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Directory { .. }, Self::Directory { .. }) => true,

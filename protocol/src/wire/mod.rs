@@ -4,6 +4,8 @@
 //! stream is a [`Request`]; the answers follow. There are no maps and no recursion in these types, and the
 //! strict decoder of [`crate::codec`] is the only way in.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, DecodeError};
@@ -128,8 +130,6 @@ pub struct Hello {
     pub name: Label,
     /// Whether it is the only device of its library, and so free to join another.
     pub alone: bool,
-    /// Port on which it accepts connections.
-    pub port: u16,
 }
 
 /// What a person does to a job.
@@ -219,6 +219,8 @@ pub enum Response {
         others: Vec<SignedHead>,
         /// The highest generation of the conduit asked about that it has seen; 0 for none.
         generation: u64,
+        /// Where it reaches the other members, for devices that have not met; at most `DEVICES_MAX`.
+        addresses: Vec<KnownAddress>,
     },
     /// To `Rows`.
     Rows(Rows),
@@ -258,6 +260,15 @@ pub struct Rows {
     pub upto: Sequence,
     /// In sequence order.
     pub rows: Vec<Row>,
+}
+
+/// Where a device was reached. A hint: who answers there is proved by the transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownAddress {
+    /// Which device.
+    pub device: DeviceId,
+    /// Its address.
+    pub address: SocketAddr,
 }
 
 /// How a job stands.

@@ -82,6 +82,7 @@ impl<R: RootDir> Workshop<R> {
     }
 
     /// Renames a file whose old path is to vanish. What is expected at the old path is `facts.content`.
+    #[allow(clippy::too_many_arguments, reason = "two paths, each with what is expected there")]
     pub async fn rename_file<K: Known>(
         &self,
         item: u32,
@@ -99,8 +100,13 @@ impl<R: RootDir> Workshop<R> {
         let Some(moving) = inspect::find(&self.root, &old, from, &source, known).await? else {
             return Err(Refused::SourceChanged);
         };
-        let replaced = if expect.image == PreImage::Absent {
+        let trashed = if expect.image == PreImage::Absent {
             self.root.rename(&old, &new, RenameMode::NoReplace).await.map_err(refuse_target)?;
+            if !came_out(&self.root, &new, path, Some(&moving), &source, known).await? {
+                // The file is a user's under either name; only the name goes back.
+                self.root.rename(&new, &old, RenameMode::NoReplace).await.map_err(refuse_target)?;
+                return Err(Refused::SourceChanged);
+            }
             None
         } else {
             let Some(before) = inspect::find(&self.root, &new, path, expect, known).await? else {
@@ -108,31 +114,36 @@ impl<R: RootDir> Workshop<R> {
             };
             match self.root.rename(&old, &new, RenameMode::Exchange).await {
                 Err(e) if e.kind() == io::ErrorKind::Unsupported => {
-                    let trashed = self.rename_in_two(item, &old, path, &before, expect, known).await?;
-                    return Ok(Applied { mark: self.settle_metadata(&new, facts).await?, trashed: Some(trashed) });
+                    Some(self.rename_in_two(item, &old, path, &before, expect, known).await?)
                 }
-                other => other.map_err(refuse_target)?,
+                Err(e) => return Err(refuse_target(e)),
+                Ok(()) => {
+                    // What came out bears the old name, under which a user may still reach it, until it has ours.
+                    let swap = self.slot(item, Slot::Swap);
+                    self.root.rename(&old, &swap, RenameMode::NoReplace).await.map_err(refuse_target)?;
+                    let right = came_out(&self.root, &new, path, Some(&moving), &source, known).await?;
+                    let expected = came_out(&self.root, &swap, path, Some(&before), expect, known).await?;
+                    if !right || !expected {
+                        return Err(self.rename_back(&old, path, &swap).await?);
+                    }
+                    Some(self.trash.keep(&swap, path).await?)
+                }
             }
-            Some(before)
-        };
-        let right = came_out(&self.root, &new, path, Some(&moving), &source, known).await?;
-        let aside = match &replaced {
-            Some(before) => came_out(&self.root, &old, path, Some(before), expect, known).await?,
-            None => true,
-        };
-        if !right || !aside {
-            // Both objects are users' and both still have a name; only the names go back.
-            let mode = if replaced.is_some() { RenameMode::Exchange } else { RenameMode::NoReplace };
-            return match self.root.rename(&new, &old, mode).await {
-                Ok(()) => Err(if aside { Refused::SourceChanged } else { Refused::CHANGED }),
-                Err(e) => Err(refuse_target(e)),
-            };
-        }
-        let trashed = match replaced {
-            Some(_) => Some(self.trash.keep(&old, path).await?),
-            None => None,
         };
         Ok(Applied { mark: self.settle_metadata(&new, facts).await?, trashed })
+    }
+
+    /// Takes an exchange of two users' files back, of which one lies at `swap` by now.
+    async fn rename_back(&self, old: &TreePath, path: &EntryPath, swap: &TreePath) -> Result<Refused, Refused> {
+        match self.root.rename(swap, old, RenameMode::NoReplace).await {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                return Ok(Refused::TargetChanged { kept: Some(self.trash.keep(swap, path).await?) });
+            }
+            Err(e) => return Err(refuse_target(e)),
+        }
+        self.root.rename(&path.into(), old, RenameMode::Exchange).await.map_err(refuse_target)?;
+        Ok(Refused::CHANGED)
     }
 
     /// A rename over an old target where names cannot be exchanged: the target steps aside first.

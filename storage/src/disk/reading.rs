@@ -1,7 +1,7 @@
 //! Reading a file's content so that the hash belongs to the stat that goes with it.
 //!
-//! A file may change while it is read. It is stat'ed before and after, by its handle and by its path; only if
-//! all agree does the hash count.
+//! A file may change while it is read. It is stat'ed before by its handle and after by its path; only if both
+//! agree, inode and ctime included, does the hash count.
 
 use std::io;
 
@@ -59,9 +59,9 @@ async fn read_once<R: RootDir>(root: &R, path: &TreePath, buffer: &mut Vec<u8>) 
     let file = root.open(path).await?;
     let before = file.metadata().await?;
     let Some((content, chunks)) = hash(&file, before.mark.size, buffer).await? else { return Ok(None) };
-    let after = file.metadata().await?;
-    let named = root.metadata(path).await?.ok_or(io::ErrorKind::NotFound)?;
-    if before != after || named != after {
+    // The path shows the very file that was read, under the stat it had before: nothing came in between.
+    let after = root.metadata(path).await?.ok_or(io::ErrorKind::NotFound)?;
+    if before != after {
         return Ok(None);
     }
     let mark = after.mark;

@@ -18,7 +18,8 @@ pub struct Planned {
     pub path: EntryPath,
     /// What it expects there.
     pub expect: Expect,
-    /// What it puts there, by install or by rename; `None` for a removal.
+    /// What it stages and puts there; `None` for a removal or a rename, which stage nothing, so that all that
+    /// lies in staging for them is a user's.
     pub installs: Option<NewContent>,
 }
 
@@ -97,12 +98,13 @@ impl<R: RootDir> Workshop<R> {
         }
         let expected = came_out(&self.root, swap, &plan.path, None, &plan.expect, known).await?;
         let stands = self.root.metadata(&target).await?;
-        if expected && (stands.is_some() || plan.installs.is_none()) {
+        if expected && stands.is_some() {
             self.trash.keep(swap, &plan.path).await?;
             done.finished += 1;
             return Ok(());
         }
-        // Either the new content has not taken its name yet, or a user's edit came out.
+        // Either nothing has taken its place yet, and the item is done again from the start; or a user's edit
+        // came out.
         let ours = match &plan.installs {
             Some(new) => holds(&self.root, &target, new).await?.map(|seen| Staged { item, seen }),
             None => None,

@@ -11,6 +11,8 @@ use tidegate_storage::disk::{DirEntry, File, Metadata, RenameMode, RootDir, Root
 pub enum Fault {
     /// A user does something right before it.
     Edit(Box<dyn FnMut() + Send>),
+    /// A user does something right before every call from it on.
+    EditAlways(Box<dyn FnMut() + Send>),
     /// It fails, and every later one: the process is dead.
     Crash,
     /// It alone fails.
@@ -48,9 +50,10 @@ impl Plan {
         let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
         match &mut *self.fault.lock().unwrap() {
             Fault::Edit(edit) if call == self.at => edit(),
+            Fault::EditAlways(edit) if call >= self.at => edit(),
             Fault::Fail(kind) if call == self.at => return Err((*kind).into()),
             Fault::Crash if call >= self.at => return Err(io::Error::other("the process is dead")),
-            Fault::Edit(_) | Fault::Fail(_) | Fault::Crash => {}
+            Fault::Edit(_) | Fault::EditAlways(_) | Fault::Fail(_) | Fault::Crash => {}
         }
         Ok(())
     }

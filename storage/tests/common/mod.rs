@@ -53,6 +53,12 @@ impl World {
         fs::write(at, content).unwrap();
     }
 
+    pub fn write_all(&self, files: &[(&str, &str)]) {
+        for (path, content) in files {
+            self.write(path, content);
+        }
+    }
+
     pub fn read(&self, path: &str) -> Option<String> {
         fs::read_to_string(self.at(path)).ok()
     }

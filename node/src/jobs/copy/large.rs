@@ -43,10 +43,10 @@ pub(super) async fn stage<E: Env>(leg: &Leg<E>, position: usize, streams: usize,
         results.put_staged(position, staged, true);
     } else if let Some(staged) = copy_here(leg, work, file, from).await {
         results.put_staged(position, staged, true);
-    } else if let CopySource::Device(device) = leg.source {
-        if let Some(prepared) = download(leg, position, file, from, device, streams, results).await {
-            results.put(position, prepared);
-        }
+    } else if let CopySource::Device(device) = leg.source
+        && let Some(prepared) = download(leg, position, file, from, device, streams, results).await
+    {
+        results.put(position, prepared);
     }
     lock(&leg.moved.current).remove(&work.index);
 }
@@ -80,6 +80,10 @@ async fn download<E: Env>(
         Ok(part) => part,
         Err(refused) => return Some(Prepared::Skipped(refused.into())),
     };
+    // What an earlier run left and is proven again is not sent again; it was counted as moved then.
+    let missing: u64 =
+        part.missing().into_iter().filter_map(|index| part.outline().range(index)).map(|r| r.1 as u64).sum();
+    leg.moved.reused.fetch_add(file.size - missing, Ordering::Relaxed);
     if let Err(stop) = reuse_old(leg, work, &part).await {
         leg.stop(stop);
         return None;

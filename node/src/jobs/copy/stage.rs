@@ -84,12 +84,15 @@ impl Staging {
                 | Action::RemoveDirectory { .. } => prepared[position - range.start] = Prepared::NotNeeded,
             }
         }
-        units.push_back(Unit::Small(small));
+        if !small.is_empty() {
+            units.push_back(Unit::Small(small));
+        }
         // One place for each item, so that a task never waits for a reader.
         let (sender, results) = async_channel::bounded(range.len().max(1));
         let tasks = units.len().min(leg.streams);
         // A lone large file has all streams for itself.
-        let streams = if units.len() <= 2 { leg.streams } else { 1 };
+        let large = units.iter().filter(|unit| matches!(unit, Unit::Large(_))).count();
+        let streams = if large == 1 { leg.streams } else { 1 };
         let units = Arc::new(Mutex::new(units));
         for _ in 0..tasks {
             let task = work_off(Arc::clone(leg), Arc::clone(&units), Results(sender.clone()), streams);

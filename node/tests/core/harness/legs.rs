@@ -8,7 +8,8 @@ use tidegate_protocol::id::{DeviceId, LocationId};
 use tidegate_protocol::path::EntryPath;
 use tidegate_protocol::wire::{Fetch, FetchFailure, JobControl, Request, Want};
 
-use super::world::{Event, World, id};
+use super::names::id;
+use super::world::{Event, World};
 
 /// A leg at work.
 pub(crate) struct LegRun {
@@ -30,14 +31,7 @@ impl World {
         self.begin(index, leg.job, leg.location, None, leg.items);
     }
 
-    fn begin(
-        &mut self,
-        index: usize,
-        job: JobKey,
-        location: LocationId,
-        source: Option<CopySource>,
-        items: Vec<Work>,
-    ) {
+    fn begin(&mut self, index: usize, job: JobKey, location: LocationId, source: Option<CopySource>, items: Vec<Work>) {
         let items = items.into();
         let run = LegRun { location, source, items, control: None, lost: false, waiting: false };
         assert!(self.nodes[index].legs.insert(job, run).is_none(), "two legs of one job");
@@ -160,13 +154,7 @@ impl World {
         self.moved(index, job, outcome, written);
     }
 
-    fn moved(
-        &mut self,
-        index: usize,
-        job: JobKey,
-        outcome: ItemOutcome,
-        written: Option<tidegate::core::io::Written>,
-    ) {
+    fn moved(&mut self, index: usize, job: JobKey, outcome: ItemOutcome, written: Option<tidegate::core::io::Written>) {
         let Some(run) = self.nodes[index].legs.get_mut(&job) else { return };
         let work = run.items.pop_front().expect("an item was done");
         let location = run.location;

@@ -1,8 +1,6 @@
 //! Both ends of a conduit as a replica has them, put before the resolver.
 
-use tidegate_protocol::file_sync::{
-    Baseline, Conduit, ConduitView, Guards, Plan, Root, SideView, SyncResolver,
-};
+use tidegate_protocol::file_sync::{Baseline, Conduit, ConduitView, Guards, Plan, Root, SideView, SyncResolver};
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::Sequence;
 use tidegate_protocol::index::{EntryKind, EntryState, IgnoreRules, Location};

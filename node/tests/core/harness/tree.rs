@@ -121,8 +121,7 @@ impl Tree {
     }
 
     fn discard(&mut self, path: &EntryPath) {
-        let gone: Vec<EntryPath> =
-            self.things.keys().filter(|at| *at == path || at.is_below(path)).cloned().collect();
+        let gone: Vec<EntryPath> = self.things.keys().filter(|at| *at == path || at.is_below(path)).cloned().collect();
         for at in gone {
             if let Some(Thing::File { bytes, .. }) = self.things.remove(&at) {
                 self.trash.push((at, bytes));

@@ -1,0 +1,73 @@
+//! `gen`.
+
+use clap::{Args, Subcommand};
+
+use super::{Context, read};
+use crate::api::client::segment;
+use crate::api::document::GenerationItems;
+use crate::api::problem::{Exit, Problem};
+use crate::format::{bytes, count, number};
+
+/// Shows what one run of a conduit did
+#[derive(Debug, Args)]
+pub(super) struct GenArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Shows a generation with its items
+    Show {
+        /// The conduit's name
+        conduit: String,
+        /// The generation's number; the newest by default
+        number: Option<u64>,
+        /// Lists only items that were skipped
+        #[arg(long)]
+        skips: bool,
+    },
+}
+
+pub(super) async fn run(args: GenArgs, context: &Context) -> Result<Exit, Problem> {
+    let What::Show { conduit, number, skips } = args.what;
+    let number = number.map_or_else(|| "latest".to_owned(), |number| number.to_string());
+    let document = context.client.get(&format!("/generations/{}/{number}", segment(&conduit))).await?;
+    if context.out.json() {
+        context.out.document(&document);
+    } else {
+        show(&read(&document)?, skips, context);
+    }
+    Ok(Exit::Done)
+}
+
+fn show(view: &GenerationItems, skips: bool, context: &Context) {
+    let (out, generation) = (&context.out, &view.generation);
+    let totals = &generation.totals;
+    out.line(&format!(
+        "gen {} of plan {}: {}, {}",
+        generation.number, generation.plan, generation.phase, generation.verification
+    ));
+    if let Some(before) = generation.follows {
+        out.line(&format!("  follows gen {before}, which was not verified"));
+    }
+    out.line(&format!(
+        "  {} copied, {} to trash, {} skipped, {}, {} ({} reused)",
+        number(totals.copied),
+        number(totals.deleted),
+        number(totals.skipped),
+        count(totals.conflicts, "conflict", "conflicts"),
+        bytes(totals.bytes),
+        bytes(totals.bytes_reused)
+    ));
+    for status in &generation.statuses {
+        out.line(&format!("  {}  {}", status.at, status.status));
+    }
+    let settled = |outcome: &str| outcome == "done" || outcome == "pending";
+    for item in view.items.iter().filter(|item| !skips || !settled(&item.outcome)) {
+        out.line(&format!("  {:<8} {}  {}", item.op, item.path, item.outcome));
+    }
+    if view.items_total > view.items.len() as u64 {
+        out.line(&format!("  ... {} items in all", number(view.items_total)));
+    }
+}
