@@ -1,5 +1,6 @@
 //! The network between members, over real sockets: frames, who is let in, and what ends a connection.
 
+#![cfg(feature = "os")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod support;

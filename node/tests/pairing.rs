@@ -1,5 +1,6 @@
 //! Pairing over real sockets: two devices that become members, and all who must not.
 
+#![cfg(feature = "os")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod support;
