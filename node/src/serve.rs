@@ -168,7 +168,7 @@ async fn start_network(
         peers: settings.peers.clone(),
         deadlines: Deadlines { idle: Duration::from_millis(settings.idle_ms), ..Deadlines::default() },
     };
-    let network = OsNetwork::start(options, events).await.map_err(|error| {
+    let network = OsNetwork::start(options, events).map_err(|error| {
         let why = match std::error::Error::source(&error) {
             Some(source) => format!("{error}: {source}"),
             None => error.to_string(),
