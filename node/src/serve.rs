@@ -87,7 +87,7 @@ async fn live(options: Options) -> Result<(), open::Failure> {
     let opened = open::replica(&state, key.id())?;
     let (events, happened) = mpsc::channel(EVENTS_MAX);
     let clock = OsClock::start();
-    let network = start_network(&settings, &key, events).await?;
+    let network = start_network(&settings, &key, events)?;
 
     let paced = PacedNetwork::new(network.clone(), settings.up_limit);
     let width = NonZeroUsize::new(settings.hash_threads as usize).unwrap_or(NonZeroUsize::MIN);
@@ -156,7 +156,7 @@ async fn live(options: Options) -> Result<(), open::Failure> {
     }
 }
 
-async fn start_network(
+fn start_network(
     settings: &Settings,
     key: &crate::os::net::identity::DeviceKey,
     events: mpsc::Sender<crate::os::net::NetworkEvent>,
@@ -168,7 +168,7 @@ async fn start_network(
         peers: settings.peers.clone(),
         deadlines: Deadlines { idle: Duration::from_millis(settings.idle_ms), ..Deadlines::default() },
     };
-    let network = OsNetwork::start(options, events).await.map_err(|error| {
+    let network = OsNetwork::start(options, events).map_err(|error| {
         let why = match std::error::Error::source(&error) {
             Some(source) => format!("{error}: {source}"),
             None => error.to_string(),

@@ -75,7 +75,7 @@ fn a_byte_order_mark_and_other_line_ends_are_accepted() {
 fn every_key_has_a_variable_and_flags_win_over_variables_over_the_file() {
     for key in KEYS {
         let shown = (key.show)(&Settings::default());
-        let plain = shown.trim_start_matches(['"', '[']).trim_end_matches(['"', ']']);
+        let plain = if shown == "[]" { "" } else { shown.trim_matches('"') };
         let config =
             from_environment(&key.variable(), plain).unwrap_or_else(|problem| panic!("{}: {problem}", key.name));
         assert_eq!((key.show)(&config.settings), shown, "{}", key.name);
@@ -192,7 +192,7 @@ fn every_verb_explains_itself() {
         }
     }
     let mut tree = tidegate::cli::tree();
-    tree.debug_assert();
+    tree.clone().debug_assert();
     let mut seen = Vec::new();
     check(&mut tree, "tidegate", &mut seen);
     for verb in [

@@ -138,7 +138,6 @@ pub struct GenerationDocument {
     /// When it was closed.
     pub closed: Option<Moment>,
     /// Sums.
-    #[serde(flatten)]
     pub totals: GenerationTotals,
 }
 
@@ -175,7 +174,8 @@ impl From<&Generation> for GenerationDocument {
 /// A generation with its items.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct GenerationItems {
-    /// The generation.
+    /// The generation; its members stand beside the items.
+    #[serde(flatten)]
     pub generation: GenerationDocument,
     /// Its items, in order.
     pub items: Vec<ItemView>,

@@ -1,5 +1,6 @@
 //! Following a run of a conduit: progress while it lasts, one line and an exit code at the end.
 
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -92,20 +93,19 @@ async fn sum_up(view: &ConduitDocument, first: u64, took: Duration, context: &Co
     let target = view.target.split(':').next().unwrap_or_default();
     let mut line = format!("gen {}: {} copied", newest.number, number(copied));
     if deleted > 0 {
-        line.push_str(&format!(", {} to trash", number(deleted)));
+        let _ = write!(line, ", {} to trash", number(deleted));
     }
-    line.push_str(&format!(
+    let _ = write!(
+        line,
         ", {} skipped, {}, {}, {}",
         number(skipped),
         count(conflicts, "conflict", "conflicts"),
         bytes(moved),
         duration(took.as_millis() as u64)
-    ));
-    line.push_str(&if verified {
-        format!(", verified on {target}.")
-    } else {
-        format!(", NOT verified ({}).", newest.verification)
-    });
+    );
+    let end =
+        if verified { format!("verified on {target}") } else { format!("NOT verified ({})", newest.verification) };
+    let _ = write!(line, ", {end}.");
     context.out.line(&line);
     for (path, why) in named.iter().take(NAMED_MAX) {
         context.out.talk(&format!("  skipped {path}: {why}"));
@@ -148,16 +148,16 @@ pub(super) fn draw(progress: &Progress, conduit: &str, running: &ProgressView) {
         bytes(running.bytes_per_s)
     );
     if let Some(eta) = running.eta_s {
-        words.push_str(&format!("  ETA {}", duration(eta * 1000)));
+        let _ = write!(words, "  ETA {}", duration(eta * 1000));
     }
     if running.phase != "copying" {
-        words.push_str(&format!("  {}", running.phase));
+        let _ = write!(words, "  {}", running.phase);
     }
     if running.skipped > 0 {
-        words.push_str(&format!("  skipped {}", number(running.skipped)));
+        let _ = write!(words, "  skipped {}", number(running.skipped));
     }
     if let Some(path) = running.current.first() {
-        words.push_str(&format!("  {path}"));
+        let _ = write!(words, "  {path}");
     }
     let (done, total) =
         if running.bytes > 0 { (running.bytes_done, running.bytes) } else { (running.items_done, running.items) };

@@ -58,9 +58,9 @@ pub(super) async fn run(args: JobArgs, context: &Context) -> Result<Exit, Proble
         What::Show { job } => {
             let document = client.get(&format!("/jobs/{}", segment(&job))).await?;
             if out.json() {
-                out.document(&document)
+                out.document(&document);
             } else {
-                out.table(&[row(&read(&document)?)])
+                out.table(&[row(&read(&document)?)]);
             }
             return Ok(Exit::Done);
         }

@@ -1,5 +1,6 @@
 //! `location`.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -205,9 +206,9 @@ async fn settle(location: &str, context: &Context) -> Result<(), Problem> {
             "settled" => {
                 progress.clear();
                 if context.out.json() {
-                    context.out.document(&document)
+                    context.out.document(&document);
                 } else {
-                    context.out.line(&summary(&view))
+                    context.out.line(&summary(&view));
                 }
                 return Ok(());
             }
@@ -232,14 +233,11 @@ async fn settle(location: &str, context: &Context) -> Result<(), Problem> {
 fn summary(view: &LocationDocument) -> String {
     let mut text = format!("{}: {}, {}", view.name, count(view.files, "file", "files"), bytes(view.bytes));
     if view.unreadable > 0 {
-        text.push_str(&format!(
-            ", {} unreadable (tidegate location show {} --problems)",
-            number(view.unreadable),
-            view.name
-        ));
+        let _ =
+            write!(text, ", {} unreadable (tidegate location show {} --problems)", number(view.unreadable), view.name);
     }
     if view.special > 0 {
-        text.push_str(&format!(", {} skipped (sockets, FIFOs, devices)", number(view.special)));
+        let _ = write!(text, ", {} skipped (sockets, FIFOs, devices)", number(view.special));
     }
     text
 }

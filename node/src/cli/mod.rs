@@ -213,8 +213,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn execute(verb: Verb, context: &Context) -> Result<Exit, Problem> {
     // The node sets up its own runtime and handles signals itself.
     match verb {
-        Verb::Serve(args) => return serve::run(args, context),
-        Verb::Up(args) if args.foreground() => return serve::run(args.serve(), context),
+        Verb::Serve(args) => return serve::run(&args, context),
+        Verb::Up(args) if args.foreground() => return serve::run(&args.serve(), context),
         Verb::Demo(args) => return demo::run(&args, context),
         Verb::Completion(args) => return completion::run(&args, context),
         Verb::Version(args) => return version::run(&args, context),
@@ -267,7 +267,7 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Problem> {
         Verb::History(args) => history::run(&args, context).await,
         Verb::Gen(args) => gen_show::run(args, context).await,
         Verb::Config(args) => config::run(&args, context).await,
-        Verb::Serve(args) => serve::run(args, context),
+        Verb::Serve(args) => serve::run(&args, context),
         Verb::Completion(args) => completion::run(&args, context),
         Verb::Version(args) => version::run(&args, context),
     }

@@ -55,9 +55,9 @@ async fn show_code(detach: bool, context: &Context) -> Result<Exit, Problem> {
     let code = pairing.code.clone().unwrap_or_default();
     if detach {
         if out.json() {
-            out.document(&document)
+            out.document(&document);
         } else {
-            out.line(&code)
+            out.line(&code);
         }
         return Ok(Exit::Done);
     }

@@ -29,7 +29,7 @@ impl ServeArgs {
     }
 }
 
-pub(super) fn run(args: ServeArgs, context: &Context) -> Result<Exit, Problem> {
+pub(super) fn run(args: &ServeArgs, context: &Context) -> Result<Exit, Problem> {
     if args.detached {
         // Fails only if this process leads a session already, and then it needs no other.
         let _ = rustix::process::setsid();

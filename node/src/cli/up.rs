@@ -39,7 +39,7 @@ impl UpArgs {
 /// Time between two looks at a daemon that starts.
 const LOOK_EVERY: Duration = Duration::from_millis(30);
 /// How long a start may take: a replica of a million entries that crashed needs a few seconds.
-const START_MAX: Duration = Duration::from_secs(60);
+const START_MAX: Duration = Duration::from_mins(1);
 /// How much of the log is looked at for the reason of a failed start, in bytes.
 const LOG_TAIL_BYTES: u64 = 64 << 10;
 

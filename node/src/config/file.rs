@@ -16,14 +16,14 @@ pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 /// Reads the file if it exists; never more than [`CONFIG_BYTES_MAX`] of it.
 pub fn read(path: &Path) -> Result<Option<Vec<u8>>, Problem> {
-    let unreadable = |error: std::io::Error| problem(format!("{} cannot be read", path.display()), error.to_string());
+    let unreadable = |error: std::io::Error| problem(&format!("{} cannot be read", path.display()), error.to_string());
     let file = match std::fs::File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unreadable(error)),
     };
     if !file.metadata().map_err(unreadable)?.is_file() {
-        return Err(problem(format!("{} is not a file", path.display()), "only a regular file is read"));
+        return Err(problem(&format!("{} is not a file", path.display()), "only a regular file is read"));
     }
     let mut text = Vec::new();
     file.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut text).map_err(unreadable)?;
@@ -33,11 +33,11 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>, Problem> {
 /// Puts what a file says over `config`. `path` is for messages.
 pub fn apply(config: &mut Config, path: &Path, text: &[u8]) -> Result<(), Problem> {
     if text.len() as u64 > CONFIG_BYTES_MAX {
-        return Err(problem(format!("{} is too large", path.display()), "a configuration has at most 1 MiB"));
+        return Err(problem(&format!("{} is too large", path.display()), "a configuration has at most 1 MiB"));
     }
     let text = std::str::from_utf8(text).map_err(|error| {
-        let line = text[..error.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
-        problem(format!("{}:{line}: not UTF-8", path.display()), "a configuration is text in UTF-8")
+        let line = line_of(text, error.valid_up_to());
+        problem(&format!("{}:{line}: not UTF-8", path.display()), "a configuration is text in UTF-8")
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let reader = Reader { path, text };
@@ -141,12 +141,17 @@ impl Reader<'_> {
     }
 
     fn refuse(&self, at: usize, what: &str, why: impl Into<String>) -> Problem {
-        problem(format!("{}:{}: {what}", self.path.display(), self.line(at)), why)
+        problem(&format!("{}:{}: {what}", self.path.display(), self.line(at)), why)
     }
 
     fn line(&self, at: usize) -> usize {
-        self.text.as_bytes().iter().take(at).filter(|b| **b == b'\n').count() + 1
+        line_of(self.text.as_bytes(), at)
     }
+}
+
+/// The line of a byte, counted from 1.
+fn line_of(text: &[u8], at: usize) -> usize {
+    text[..at.min(text.len())].split(|byte| *byte == b'\n').count()
 }
 
 fn given(kind: Kind, value: DeValue<'_>) -> Option<Given> {

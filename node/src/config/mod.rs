@@ -208,7 +208,7 @@ impl Config {
         for (flag, key, text) in flags {
             let key = KEYS.iter().find(|k| k.name == *key).expect("flags name keys of the table");
             let given = Given::from_text(key.kind, text).and_then(|given| (key.set)(&mut config.settings, given));
-            given.map_err(|why| problem(format!("{flag}: not a value for {}", key.name), why))?;
+            given.map_err(|why| problem(&format!("{flag}: not a value for {}", key.name), why))?;
             config.origins.insert(key.name, Origin::Flag(flag));
         }
         Ok(config)
@@ -227,17 +227,17 @@ impl Config {
         let Some(key) = KEYS.iter().find(|key| key.variable() == name) else {
             let known = KEYS.iter().map(Key::variable).chain(OTHER_VARIABLES.map(str::to_owned));
             let nearest = nearest(name, known);
-            return Err(problem(format!("${name} is not a setting"), format!("no section has a key for {rest}"))
+            return Err(problem(&format!("${name} is not a setting"), format!("no section has a key for {rest}"))
                 .next(nearest.map_or_else(|| format!("unset {name}"), |near| format!("did you mean {near}?"))));
         };
         let given = Given::from_text(key.kind, text).and_then(|given| (key.set)(&mut self.settings, given));
-        given.map_err(|why| problem(format!("${name}: not a value for {}", key.name), why))?;
+        given.map_err(|why| problem(&format!("${name}: not a value for {}", key.name), why))?;
         self.origins.insert(key.name, Origin::Environment(name.to_owned()));
         Ok(())
     }
 }
 
-pub(crate) fn problem(message: String, why: impl Into<String>) -> Problem {
+pub(crate) fn problem(message: &str, why: impl Into<String>) -> Problem {
     Problem::new(Code::Config, format!("{message}; nothing was started or changed"), why)
 }
 

@@ -150,7 +150,7 @@ impl Device {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.home.join("lab.log"))?;
         let mut command = self.command(["serve", "--name", &self.name, "--listen", &self.address.to_string()]);
         let mut child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = Instant::now() + Duration::from_mins(1);
         loop {
             if let Some(status) = child.try_wait()? {
                 return Err(LabError(format!("{} ended at once ({status}):\n{}", self.name, self.log())));

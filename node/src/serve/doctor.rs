@@ -44,7 +44,8 @@ fn key(state: &Path) -> Check {
     match std::fs::metadata(&path) {
         Ok(found) => {
             let mode = found.permissions().mode() & 0o7777;
-            let good = mode & 0o077 == 0;
+            let others = mode & 0o077;
+            let good = others == 0;
             let state = if good { CheckState::Ok } else { CheckState::Fail };
             check(
                 "key",

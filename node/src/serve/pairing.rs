@@ -23,7 +23,7 @@ use crate::os::net::pairing::door::Burned;
 use crate::os::net::pairing::{PairError, PairFacts, Paired};
 
 /// Longest time for a join: as many doors as multicast shows may have to be knocked at.
-const JOIN_MAX: Duration = Duration::from_secs(60);
+const JOIN_MAX: Duration = Duration::from_mins(1);
 
 /// Pairing of one node.
 pub(super) struct Pairing {
@@ -43,7 +43,7 @@ impl Pairing {
             PairingAsk::Look => {}
             PairingAsk::Start => {
                 let facts = self.facts().await?;
-                let code = self.network.open_door(facts).map_err(refused)?;
+                let code = self.network.open_door(facts).map_err(|error| refused(&error))?;
                 *self.lock() = PairingDocument {
                     state: PairingState::Open,
                     code: Some(code.to_string()),
@@ -84,7 +84,7 @@ impl Pairing {
     }
 
     async fn join(&self, code: &str, at: Option<SocketAddr>) -> Result<PairingDocument, Problem> {
-        let code = PairingCode::parse(code).map_err(refused)?;
+        let code = PairingCode::parse(code).map_err(|error| refused(&error))?;
         let facts = self.facts().await?;
         if !facts.alone {
             let why = "this device belongs to a library with others already; whoever types the code joins the other's library";
@@ -96,7 +96,7 @@ impl Pairing {
         let paired = joining
             .await
             .map_err(|_| Problem::new(Code::Unreachable, "nothing was paired", "no device answered in time"))?
-            .map_err(refused)?;
+            .map_err(|error| refused(&error))?;
         self.network.remember(paired.device, paired.address);
         self.admit(&paired, true).await;
         Ok(shown(&paired))
@@ -145,13 +145,13 @@ fn shown(paired: &Paired) -> PairingDocument {
     }
 }
 
-fn refused(error: PairError) -> Problem {
-    let code = match &error {
+fn refused(error: &PairError) -> Problem {
+    let code = match error {
         PairError::Malformed | PairError::TypoInWord { .. } | PairError::WrongCode { .. } => Code::PairCode,
         PairError::Closed(_) | PairError::Busy | PairError::TooSoon { .. } | PairError::Protocol(_) => Code::PairClosed,
         PairError::NotFound | PairError::Unreachable(_) => Code::Unreachable,
     };
-    let next = match &error {
+    let next = match error {
         PairError::Malformed | PairError::TypoInWord { .. } => Some("type it again; no try was used"),
         PairError::NotFound => Some("where multicast is blocked: tidegate pair join --at IP:PORT"),
         PairError::Unreachable(_) => Some("is it running there, and is its UDP port open? tidegate doctor"),

@@ -78,6 +78,8 @@ impl Network for Wires {
 
     fn publish(&self, _announcement: Bytes) {}
 
+    fn remember(&self, _device: DeviceId, _address: std::net::SocketAddr) {}
+
     async fn open(&self, device: DeviceId) -> Result<Wire, NetworkError> {
         let handle = self.0.nodes.lock().unwrap().get(&device).cloned().ok_or(NetworkError::Disconnected)?;
         let ((to, from_us), (to_us, from)) = (async_channel::bounded(8), async_channel::bounded(8));

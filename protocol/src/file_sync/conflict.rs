@@ -55,6 +55,3 @@ pub enum ConflictStrategy {
     /// Hold this path alone until a person decides.
     PromptUser,
 }
-
-/// Applies a [`ConflictStrategy`] to a conflict.
-pub struct ConflictResolver;

@@ -9,7 +9,7 @@ mod resolver;
 mod safety;
 
 pub use conduit::{Conduit, ConduitError, ConduitSettings, Root, Schedule, Selection, SettingError, SyncMode};
-pub use conflict::{Conflict, ConflictKind, ConflictResolver, ConflictStrategy};
+pub use conflict::{Conflict, ConflictKind, ConflictStrategy};
 pub use generation::{Baseline, Generation, GenerationRecord, GenerationTotals, Phase, Verification};
 pub use job::{DeleteMode, ItemOutcome, JobKey, JobKind, JobProgress, JobSpec, JobState, SkipReason};
 pub use plan::{Action, Item, Plan, PlanId, PlanTotals, PreImage, Skip, SkipCause};

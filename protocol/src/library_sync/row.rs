@@ -99,10 +99,9 @@ impl Row {
     /// author's is for the replica to check.
     pub fn may_be_from(&self, author: DeviceId) -> bool {
         match &self.body {
-            RowBody::Entry(_) => true,
+            RowBody::Entry(_) | RowBody::Fact(Fact::Device(_) | Fact::Conduit(_)) => true,
             RowBody::Fact(Fact::Location(location)) => location.owner == author,
             RowBody::Fact(Fact::Generation(record)) => record.coordinator == author,
-            RowBody::Fact(Fact::Device(_) | Fact::Conduit(_)) => true,
         }
     }
 }
