@@ -120,7 +120,7 @@ impl Pair {
     /// A sum of the newest generation, such as `bytes`.
     pub fn total(&self, name: &str) -> Result<u64, Failed> {
         let newest = self.newest()?;
-        let total = newest["generation"][name].as_u64();
+        let total = newest["totals"][name].as_u64();
         total.ok_or_else(|| Failed(format!("no total {name} in {newest:#}")))
     }
 
