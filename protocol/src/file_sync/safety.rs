@@ -211,8 +211,10 @@ fn arrival(item: &Item) -> Option<ContentHash> {
     }
 }
 
-/// What stops a mirror, the gravest first.
-pub(super) fn halts(view: &ConduitView<'_>, toll: &Toll) -> Vec<Halt> {
+/// What stops a mirror, the gravest first. `unseen` counts what the source never had, nor anything after it:
+/// what an unverified run of this conduit has put on the target is the source's own, and nobody has to be asked
+/// before an edit follows it.
+pub(super) fn halts(view: &ConduitView<'_>, toll: &Toll, unseen: u64) -> Vec<Halt> {
     let mut halts = Vec::new();
     if !view.guards.enabled || !toll.has_operations {
         return halts;
@@ -227,7 +229,7 @@ pub(super) fn halts(view: &ConduitView<'_>, toll: &Toll) -> Vec<Halt> {
     }
     match view.baseline {
         None => {
-            let displaced = toll.deletes + toll.replaces;
+            let displaced = (toll.deletes + toll.replaces).min(unseen);
             if displaced > 0 {
                 halts.push(Halt::FirstMirror { displaced });
             }

@@ -82,13 +82,17 @@ impl<'a> Mirror<'a> {
             return;
         }
         let version = join(source.as_ref(), target.as_ref());
-        let drift = self.is_drift(&path, source.as_ref(), target.as_ref());
+        let unseen = is_unseen(source.as_ref(), target.as_ref());
+        let drift = unseen && self.is_drift(&path);
         match (source_entry.map(|e| &e.kind), target_entry.map(|e| &e.kind)) {
             (None, None) => {}
             (None, Some(EntryKind::Directory { residue })) => {
                 self.leaving.push(Leaving { path, kept: *residue, end: End::Removed(version) });
             }
-            (None, Some(kind)) => self.remove(path, kind, Action::Remove { version }, drift),
+            (None, Some(kind)) => {
+                self.found.unseen += u64::from(unseen);
+                self.remove(path, kind, Action::Remove { version }, drift);
+            }
             (Some(kind), Some(EntryKind::Directory { residue })) => {
                 let Some(action) = put(&path, kind, version) else { return };
                 let deletes_before = self.found.ops.deletes.len();
@@ -98,6 +102,7 @@ impl<'a> Mirror<'a> {
                 self.copy(path, PreImage::of_file(old), Action::SetMetadata { file: *file, version }, drift);
             }
             (Some(kind), old) => {
+                self.found.unseen += u64::from(unseen && old.is_some());
                 let expect = old.map_or(Some(PreImage::Absent), PreImage::of);
                 if let Some((expect, action)) = expect.zip(put(&path, kind, version)) {
                     self.copy(path, expect, action, drift);
@@ -177,16 +182,19 @@ impl<'a> Mirror<'a> {
         }
     }
 
-    /// Whether this sets back something that was done on the target itself since the last verified run.
-    fn is_drift(&self, path: &EntryPath, source: Option<&EntryState>, target: Option<&EntryState>) -> bool {
-        let Some(target) = target else { return false };
-        let seen = source.is_some_and(|row| row.version().covers(target.version()));
+    /// Whether what the source has not seen was done on the target itself since the last verified run.
+    fn is_drift(&self, path: &EntryPath) -> bool {
         let is_new = || match self.verified_upto {
             Some(upto) => self.view.target.sequence(path).is_some_and(|at| at > upto),
             None => true,
         };
-        self.view.baseline.is_some() && !seen && is_new()
+        self.view.baseline.is_some() && is_new()
     }
+}
+
+/// The target holds a state of the path that the source's own state does not follow from.
+fn is_unseen(source: Option<&EntryState>, target: Option<&EntryState>) -> bool {
+    target.is_some_and(|target| !source.is_some_and(|source| source.version().covers(target.version())))
 }
 
 /// Both ends have it alike, or neither has it. Nothing of the path has to be asked then, not even its rules.

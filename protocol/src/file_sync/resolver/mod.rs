@@ -141,6 +141,8 @@ struct Findings {
     /// `None` for what has no content to look up again.
     displaced: Vec<Option<ContentHash>>,
     drift_healed: u64,
+    /// Files and links that would be displaced in a state that the source's does not follow from.
+    unseen: u64,
 }
 
 /// The one function from index to plan.
@@ -189,7 +191,7 @@ fn check(synced: &LibrarySynced, view: &ConduitView<'_>) -> Result<(), ResolveEr
 fn conclude(synced: LibrarySynced, view: &ConduitView<'_>, mut findings: Findings) -> Plan {
     moves::pair(&mut findings.ops);
     let toll = safety::Toll::of(&findings.ops, &findings.displaced);
-    let halts = safety::halts(view, &toll);
+    let halts = safety::halts(view, &toll, findings.unseen);
     let totals = toll.totals(&findings.ops, findings.drift_healed);
     let operations = SyncOperations {
         source_to_target: findings.ops,
