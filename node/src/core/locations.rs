@@ -242,6 +242,8 @@ impl Core {
         if let Some(own) = self.locations.own.get_mut(&id) {
             own.scan_due = Some(ScanDue { at_ms: step.now.monotonic_ms });
             own.deep |= deep;
+            // Whoever asks has perhaps just mounted it.
+            own.open_again_ms = own.open_again_ms.map(|_| step.now.monotonic_ms);
             self.library.own_head_changed = true;
         }
     }

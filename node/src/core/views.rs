@@ -92,7 +92,7 @@ impl Core {
         let state = match status {
             None => "unheard",
             Some(status) => match status.root {
-                RootState::Missing if status.unsettled.contains(&Unsettled::Scan) => "opening",
+                RootState::Missing | RootState::Replaced if status.unsettled.contains(&Unsettled::Scan) => "opening",
                 RootState::Missing => "root missing",
                 RootState::Replaced => "root replaced",
                 RootState::Present if status.unsettled.contains(&Unsettled::Scan) => "scanning",
