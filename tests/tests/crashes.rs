@@ -150,7 +150,8 @@ fn killed_ten_times_in_turn_while_files_change_both_ends_still_come_to_agree() -
                 .count()
         };
         let target = pair.target.clone();
-        check(eventually(Duration::from_secs(60), || arrived(&target) as u64 > round * 2), "changes arrive")?;
+        let changed = eventually(Duration::from_secs(20), || arrived(&target) as u64 > round * 2);
+        check(changed, &format!("no change of round {round} arrived: {:#}", pair.desk.json(["status"])?))?;
         of(&mut pair, victim).kill()?;
         let (now, torn) = (lab::read(&pair.target)?, "a path shows what nobody wrote");
         for (path, leaf) in now.iter().filter(|(path, _)| path.starts_with(b"set/")) {
