@@ -115,7 +115,7 @@ fn killed_in_a_large_copy(victim: Victim) -> Outcome {
     // A target that lived on has the bytes in hand, and does not count them as found again.
     if victim == Victim::Nas {
         let reused = pair.total("bytes_reused")?;
-        check(reused > size / 2, &format!("{reused} of {size} bytes were not sent again"))?;
+        check(reused > size / 2, &format!("{reused} of {size} bytes were not sent again: {:#}", pair.newest()?))?;
     }
     pair.nothing_is_staged()
 }
