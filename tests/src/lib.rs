@@ -1,3 +1,4 @@
 //! What the end-to-end tests share. The tests themselves are in `tests/`.
 
 pub mod corpus;
+pub mod trusted;
