@@ -20,7 +20,8 @@ use tidegate_protocol::path::DirPath;
 use super::format::{During, Edit, GuardSetting, Head, Kind, Moment};
 use super::runner::{Contents, Report, Tree, World};
 use apply::Applied;
-use disk::{Disk, RootFault};
+pub(super) use disk::Disk;
+use disk::RootFault;
 use scan::Index;
 
 /// Two ends in memory.
