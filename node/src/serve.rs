@@ -5,7 +5,6 @@
 //! API's face in [`face`], pairing in [`pairing`], what often goes wrong in [`doctor`], the service manager in
 //! [`notify`], identity and replica in [`open`].
 
-mod addresses;
 mod doctor;
 mod face;
 mod network;
@@ -31,7 +30,6 @@ use crate::driver::{Driver, Handle};
 use crate::env::{Clock, Env};
 use crate::os::net::{Deadlines, NetworkOptions, OsNetwork};
 use crate::os::{OsClock, OsEnv, OsSpawn, OsWatch};
-use addresses::Addresses;
 use face::NodeFace;
 use network::PacedNetwork;
 
@@ -91,10 +89,6 @@ async fn live(options: Options) -> Result<(), open::Failure> {
     let clock = OsClock::start();
     let network = start_network(&settings, &key, events).await?;
 
-    let addresses = Addresses::load(&state);
-    for (device, address) in addresses.all() {
-        network.remember(device, address);
-    }
     let paced = PacedNetwork::new(network.clone(), settings.up_limit);
     let width = NonZeroUsize::new(settings.hash_threads as usize).unwrap_or(NonZeroUsize::MIN);
     let spawner = OsSpawn::new(tokio::runtime::Handle::current(), width);
@@ -114,7 +108,7 @@ async fn live(options: Options) -> Result<(), open::Failure> {
     let (life, changes) = watch::channel(Life::Running);
     let life = Arc::new(life);
     let pairing = Arc::new(pairing::Pairing::new(network.clone(), handle.clone()));
-    let pump = tokio::spawn(network::pump(happened, handle.clone(), Arc::clone(&pairing), paced, addresses));
+    let pump = tokio::spawn(network::pump(happened, handle.clone(), Arc::clone(&pairing), paced));
     // Commits block, so the core has a thread of its own.
     let runtime = tokio::runtime::Handle::current();
     let mut driving = tokio::task::spawn_blocking(move || runtime.block_on(driver.run(first)));
@@ -174,7 +168,7 @@ async fn start_network(
         peers: settings.peers.clone(),
         deadlines: Deadlines { idle: Duration::from_millis(settings.idle_ms), ..Deadlines::default() },
     };
-    let network = OsNetwork::start(options, events).await.map_err(|error| {
+    let network = OsNetwork::start(options, events).map_err(|error| {
         let why = match std::error::Error::source(&error) {
             Some(source) => format!("{error}: {source}"),
             None => error.to_string(),

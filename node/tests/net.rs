@@ -1,5 +1,6 @@
 //! The network between members, over real sockets: frames, who is let in, and what ends a connection.
 
+#![cfg(feature = "os")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod support;
@@ -62,8 +63,8 @@ async fn a_stream_dropped_before_its_end_is_not_taken_for_a_whole_one() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stranger_is_refused_in_the_handshake_and_nothing_of_it_is_heard() {
-    let b = start(2).await;
-    let a = start_with(1, 0, vec![b.address()], Deadlines::default()).await.unwrap();
+    let b = start(2);
+    let a = start_with(1, 0, vec![b.address()], Deadlines::default()).unwrap();
     // The stranger trusts its victim; the victim knows nothing of the stranger.
     a.allow(&[b.id()]);
     until("refusal", || b.network.counters().rejects(Reject::Stranger) > 0).await;
@@ -74,8 +75,8 @@ async fn a_stranger_is_refused_in_the_handshake_and_nothing_of_it_is_heard() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_device_at_a_known_address_is_refused_by_the_dialling_side() {
-    let b = start(2).await;
-    let a = start(1).await;
+    let b = start(2);
+    let a = start(1);
     let c = key(3).id();
     b.allow(&[a.id()]);
     a.allow(&[b.id(), c]);
@@ -115,10 +116,34 @@ async fn a_device_that_restarts_on_its_port_is_reached_again() {
     exchange(&a, &mut b).await;
 }
 
+#[test]
+fn a_device_that_dies_without_a_word_and_restarts_is_noticed_long_before_the_idle_end() {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (living, dying) = (runtime(), runtime());
+    let mut b = dying.block_on(async { start(2) });
+    let (port, b_id) = (b.address().port(), b.id());
+    living.block_on(async {
+        let mut a = start_with(1, 0, vec![b.address()], Deadlines::default()).unwrap();
+        b.allow(&[a.id()]);
+        a.allow(&[b_id]);
+        a.up(b_id).await;
+        b.up(a.id()).await;
+        // Its sockets vanish without a packet, as at a power cut.
+        dying.shutdown_background();
+        drop(b);
+        let mut b = start_again(2, port).await;
+        b.allow(&[a.id()]);
+        // The new life knows no address; only its answer to a packet for the old one can tell.
+        a.down(b_id).await;
+        a.up(b_id).await;
+        exchange(&a, &mut b).await;
+    });
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_devices_that_dial_each_other_are_one_connection_to_the_caller() {
-    let mut b = start(2).await;
-    let mut a = start_with(1, 0, vec![b.address()], Deadlines::default()).await.unwrap();
+    let mut b = start(2);
+    let mut a = start_with(1, 0, vec![b.address()], Deadlines::default()).unwrap();
     b.network.remember(a.id(), a.address());
     a.allow(&[b.id()]);
     b.allow(&[a.id()]);
@@ -131,8 +156,8 @@ async fn two_devices_that_dial_each_other_are_one_connection_to_the_caller() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_port_in_use_is_said_to_be_in_use() {
-    let a = start(1).await;
-    let second = start_with(2, a.address().port(), Vec::new(), Deadlines::default()).await;
+    let a = start(1);
+    let second = start_with(2, a.address().port(), Vec::new(), Deadlines::default());
     assert!(matches!(second.map(|_| ()), Err(StartError::AddressInUse(address)) if address == a.address()));
 }
 
@@ -163,7 +188,7 @@ async fn an_announcement_reaches_members_and_nobody_else() {
 async fn check_cut(bytes: &[u8], ends: bool, reason: Reject, error: Option<NetworkError>) {
     let brief = Duration::from_millis(300);
     let deadlines = Deadlines { first_frame: brief, stall: brief, ..Deadlines::default() };
-    let mut b = start_with(2, 0, Vec::new(), deadlines).await.unwrap();
+    let mut b = start_with(2, 0, Vec::new(), deadlines).unwrap();
     b.allow(&[key(1).id()]);
     let connection = soon("handshake", raw::dial(&key(1), &[ALPN], b.address())).await.unwrap();
     b.up(key(1).id()).await;
@@ -181,7 +206,7 @@ async fn check_cut(bytes: &[u8], ends: bool, reason: Reject, error: Option<Netwo
     let closed = soon("close", connection.closed()).await;
     assert!(
         matches!(&closed, quinn::ConnectionError::ApplicationClosed(close) if close.error_code == 1_u32.into()),
-        "{reason:?}: {closed:?}"
+        "{reason:?}: closed with {closed:?}"
     );
     assert_eq!(b.network.counters().rejects(reason), 1, "{reason:?}");
     assert_eq!(b.network.counters().frames_received(), 0, "{reason:?}");
@@ -202,19 +227,20 @@ async fn a_member_that_breaks_the_framing_is_cut_off_with_a_code() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_whose_message_makes_no_sense_is_cut_off_by_the_layer_above() {
-    let (mut a, mut b) = pair_of(Deadlines::default()).await;
+    let (a, mut b) = pair_of(Deadlines::default()).await;
     let mut asking = soon("open", a.network.open(b.id())).await.unwrap();
     asking.send(Bytes::from_static(b"no request, with trailing bytes")).await.unwrap();
     let mut stream = b.incoming().await;
     soon("frame", stream.receive()).await.unwrap();
     stream.cut(FrameError::Decode(DecodeError::Trailing));
-    a.down(b.id()).await;
+    b.down(a.id()).await;
+    assert_eq!(soon("end", asking.receive()).await, Err(NetworkError::Disconnected));
     assert_eq!(b.network.counters().rejects(Reject::Message), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_one_protocol_may_be_offered_and_pairing_only_at_an_open_door() {
-    let b = start(2).await;
+    let b = start(2);
     b.allow(&[key(1).id()]);
     let offers: [&[&[u8]]; 5] = [&[ALPN_PAIRING], &[ALPN, ALPN_PAIRING], &[b"h3"], &[], &[ALPN, b"h3"]];
     for (count, offer) in offers.into_iter().enumerate() {
@@ -231,19 +257,20 @@ async fn only_one_protocol_may_be_offered_and_pairing_only_at_an_open_door() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_gets_in_through_a_flood_of_a_thousand_strangers() {
-    let mut b = start(2).await;
-    let address = b.address();
+    let mut b = start(2);
+    let (address, stranger) = (b.address(), key(9));
     let flood = tokio::spawn(async move {
+        let stranger = &stranger;
         let knock = |_| async move {
             // Whether it is refused at once or later: a stranger never stays.
-            if let Ok(connection) = raw::dial(&key(9), &[ALPN], address).await {
+            if let Ok(connection) = raw::dial(stranger, &[ALPN], address).await {
                 connection.closed().await;
             }
         };
         futures::StreamExt::for_each_concurrent(futures::stream::iter(0..1_000), 64, knock).await;
     });
     until("flood", || b.network.counters().rejects(Reject::Stranger) > 10).await;
-    let mut a = start_with(1, 0, vec![address], Deadlines::default()).await.unwrap();
+    let mut a = start_with(1, 0, vec![address], Deadlines::default()).unwrap();
     b.allow(&[a.id()]);
     a.allow(&[b.id()]);
     tokio::time::timeout(Duration::from_secs(2), async {

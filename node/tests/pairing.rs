@@ -1,5 +1,6 @@
 //! Pairing over real sockets: two devices that become members, and all who must not.
 
+#![cfg(feature = "os")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod support;
@@ -48,8 +49,8 @@ async fn at_the_door(door: &mut Device) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_right_code_makes_two_members_who_see_the_same_check_words() {
-    let mut desk = start(1).await;
-    let mut nas = start(2).await;
+    let mut desk = start(1);
+    let mut nas = start(2);
     let code = desk.network.open_door(facts(&desk, "desk")).unwrap();
     let at_nas = join(&nas, &code, desk.address()).await.unwrap();
     let at_desk = desk
@@ -75,8 +76,8 @@ async fn the_right_code_makes_two_members_who_see_the_same_check_words() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_wrong_codes_burn_the_code_and_the_next_one_is_late() {
-    let mut desk = start(1).await;
-    let nas = start(2).await;
+    let mut desk = start(1);
+    let nas = start(2);
     let code = desk.network.open_door(facts(&desk, "desk")).unwrap();
     for tries_left in [2, 1, 0] {
         assert_eq!(join(&nas, &wrong(&code), desk.address()).await, Err(PairError::WrongCode { tries_left }));
@@ -90,8 +91,8 @@ async fn three_wrong_codes_burn_the_code_and_the_next_one_is_late() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_number_a_closed_door_and_nobody_are_told_apart_and_cost_no_try() {
-    let mut desk = start(1).await;
-    let nas = start(2).await;
+    let mut desk = start(1);
+    let nas = start(2);
     let code = desk.network.open_door(facts(&desk, "desk")).unwrap();
     let shown = code.to_string();
     let other = PairingCode::parse(&format!("{:04}{}", (code.number() + 1) % 10_000, &shown[4..])).unwrap();
@@ -103,7 +104,7 @@ async fn another_number_a_closed_door_and_nobody_are_told_apart_and_cost_no_try(
     assert_eq!(join(&nas, &code, desk.address()).await, Err(PairError::Closed(desk.address())));
 
     let hasty = Deadlines { handshake: Duration::from_millis(300), ..Deadlines::default() };
-    let hurried = start_with(3, 0, Vec::new(), hasty).await.unwrap();
+    let hurried = start_with(3, 0, Vec::new(), hasty).unwrap();
     let nobody = std::net::UdpSocket::bind(loopback(0)).unwrap();
     let address = nobody.local_addr().unwrap();
     assert_eq!(join(&hurried, &code, address).await, Err(PairError::Unreachable(address)));
@@ -112,21 +113,22 @@ async fn another_number_a_closed_door_and_nobody_are_told_apart_and_cost_no_try(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_code_that_is_shown_for_too_long_is_dropped() {
     let brief = Deadlines { code: Duration::from_millis(50), ..Deadlines::default() };
-    let mut desk = start_with(1, 0, Vec::new(), brief).await.unwrap();
+    let mut desk = start_with(1, 0, Vec::new(), brief).unwrap();
     desk.network.open_door(facts(&desk, "desk")).unwrap();
     assert_eq!(at_the_door(&mut desk).await, format!("burned: {:?}", Burned::Age));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_between_two_honest_devices_proves_nothing() {
-    let mut desk = start(1).await;
-    let nas = start(2).await;
+    let mut desk = start(1);
+    let nas = start(2);
     let code = desk.network.open_door(facts(&desk, "desk")).unwrap();
     let relay = raw::listen(&key(3), ALPN_PAIRING);
     let (between, to) = (relay.local_addr().unwrap(), desk.address());
+    let middle = key(3);
     let relaying = tokio::spawn(async move {
         let from_nas = relay.accept().await.unwrap().await.unwrap();
-        let to_desk = raw::dial(&key(3), &[ALPN_PAIRING], to).await.unwrap();
+        let to_desk = raw::dial(&middle, &[ALPN_PAIRING], to).await.unwrap();
         let (mut nas_send, mut nas_receive) = from_nas.accept_bi().await.unwrap();
         let (mut desk_send, mut desk_receive) = to_desk.open_bi().await.unwrap();
         let forth = tokio::io::copy(&mut nas_receive, &mut desk_send);
@@ -151,8 +153,8 @@ async fn check_visitor(desk: &Device, messages: &[Vec<u8>]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_out_of_order_or_out_of_shape_end_the_visit_and_a_bad_point_costs_a_try() {
-    let mut desk = start(1).await;
-    let nas = start(2).await;
+    let mut desk = start(1);
+    let nas = start(2);
     let code = desk.network.open_door(facts(&desk, "desk")).unwrap();
     // postcard: the variant, then its fields; the number as a varint.
     let number = |number: u16| match number {
@@ -190,8 +192,8 @@ async fn messages_out_of_order_or_out_of_shape_end_the_visit_and_a_bad_point_cos
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_visitor_at_a_time_and_a_silent_one_loses_its_turn() {
     let brief = Deadlines { pairing: Duration::from_millis(500), ..Deadlines::default() };
-    let mut desk = start_with(1, 0, Vec::new(), brief).await.unwrap();
-    let nas = start(2).await;
+    let mut desk = start_with(1, 0, Vec::new(), brief).unwrap();
+    let nas = start(2);
     let code = desk.network.open_door(facts(&desk, "desk")).unwrap();
     let connection = soon("handshake", raw::dial(&key(9), &[ALPN_PAIRING], desk.address())).await.unwrap();
     let (mut send, mut receive) = soon("stream", connection.open_bi()).await.unwrap();

@@ -200,13 +200,17 @@ impl Core {
         let Some(running) = self.applying.running.get_mut(&job) else { return Ok(()) };
         running.leg = false;
         running.current.clear();
-        let Some(mut record) = step.txn.job(&job)? else { return Ok(()) };
+        let Some(record) = step.txn.job(&job)? else { return Ok(()) };
         match stopped {
+            None | Some(JobStop::Paused) if record.state == JobState::Paused => {
+                self.applying.running.remove(&job);
+                Ok(())
+            }
             None => self.next_leg(step, job),
+            // Resumed while it was stopping.
             Some(JobStop::Paused) => {
                 self.applying.running.remove(&job);
-                record.state = JobState::Paused;
-                Ok(step.txn.put_job(&record)?)
+                self.start_job(step, job)
             }
             Some(JobStop::Cancelled) => {
                 self.applying.running.remove(&job);
@@ -259,21 +263,30 @@ impl Core {
         }
         let at_work = self.applying.running.get(&job).is_some_and(|running| running.leg);
         match control {
-            JobControl::Pause | JobControl::Cancel if at_work => step.out.push(Output::Control { job, control }),
+            JobControl::Cancel if at_work => step.out.push(Output::Control { job, control }),
+            // Stored at once: a pause outlives a crash, and a leg that ends meanwhile is not followed by another.
             JobControl::Pause => {
-                self.applying.running.remove(&job);
                 record.state = JobState::Paused;
                 step.txn.put_job(&record)?;
+                if at_work {
+                    step.out.push(Output::Control { job, control });
+                } else {
+                    self.applying.running.remove(&job);
+                }
             }
             JobControl::Cancel => {
                 self.applying.running.remove(&job);
                 self.skip_rest(step, job, &SkipReason::Cancelled)?;
+                self.clean(step, &record.spec);
                 self.check_phase(step, job.conduit, job.generation, job.kind)?;
             }
             JobControl::Resume if record.state == JobState::Paused => {
                 record.state = JobState::Waiting;
                 step.txn.put_job(&record)?;
-                self.start_job(step, job)?;
+                // A leg that is still stopping is taken up again when it has stopped.
+                if !at_work {
+                    self.start_job(step, job)?;
+                }
             }
             JobControl::Resume => {}
         }

@@ -156,7 +156,7 @@ impl Core {
         step: &mut Step<'_>,
         ticket: Ticket,
         peer: DeviceId,
-        fetch: Fetch,
+        fetch: &Fetch,
     ) -> Result<(), CoreError> {
         let Some((tree, location, dir, limit)) = self.readable_root(step, peer, &fetch.job.conduit)? else {
             let reads = fetch.wants.iter().map(|_| Err(FetchFailure::NotFound)).collect();

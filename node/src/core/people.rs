@@ -281,7 +281,7 @@ impl Core {
                     }
                     Some(_) | None => refuse(RefusalCode::NotFound, "no such conduit here"),
                 },
-                Request::Fetch(fetch) => return self.on_fetch(step, ticket, peer, fetch),
+                Request::Fetch(fetch) => return self.on_fetch(step, ticket, peer, &fetch),
                 Request::Outline { job, path, content } => {
                     self.on_outline(step, peer, &job.conduit, &path, &content)?
                 }

@@ -10,7 +10,6 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 
 use super::NodeEnv;
-use super::addresses::Addresses;
 use super::pairing::Pairing;
 use crate::core::io::Input;
 use crate::driver::Handle;
@@ -23,12 +22,10 @@ pub(super) async fn pump(
     handle: Handle<NodeEnv>,
     pairing: Arc<Pairing>,
     network: PacedNetwork,
-    mut addresses: Addresses,
 ) {
     while let Some(event) = events.recv().await {
         match event {
             NetworkEvent::PeerUp { device, address } => {
-                addresses.keep(device, address);
                 handle.send(Input::PeerUp { device, address }).await;
             }
             NetworkEvent::PeerDown { device } => {

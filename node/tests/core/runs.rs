@@ -32,8 +32,15 @@ fn a_mirror_arrives_and_is_verified_by_the_resolver() {
     assert!(world.files(B, target).is_empty(), "a plan changes nothing");
     let generation = world.sync_through().unwrap();
     assert_eq!(world.files(B, target), world.files(A, source));
-    use Verification::{Unverified, Verified, WaitingLibrarySync, WaitingWatcher};
-    assert_eq!(World::statuses(&generation), [Unverified, WaitingWatcher, WaitingLibrarySync, Verified]);
+    assert_eq!(
+        World::statuses(&generation),
+        [
+            Verification::Unverified,
+            Verification::WaitingWatcher,
+            Verification::WaitingLibrarySync,
+            Verification::Verified
+        ]
+    );
     assert_eq!((generation.totals.copied, generation.totals.skipped, generation.totals.bytes), (5, 0, 6));
     let conduit = world.conduit_named(A, "docs").unwrap();
     let baseline = world.store(A).read().unwrap().baseline(conduit.id).unwrap().unwrap();

@@ -23,9 +23,12 @@ pub struct Device {
     pub events: mpsc::Receiver<NetworkEvent>,
 }
 
-/// The key of the `n`th device.
+/// The key of the `n`th device of this test. Tests run side by side and ports are used again, so a device of one
+/// test may well knock at a device of another; their keys must differ for it to be a stranger there.
 pub fn key(n: u8) -> DeviceKey {
-    DeviceKey::from_seed(&[n; 32])
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or_default();
+    DeviceKey::from_seed(blake3::hash(format!("{test} {n}").as_bytes()).as_bytes())
 }
 
 pub fn loopback(port: u16) -> SocketAddr {
@@ -36,23 +39,23 @@ pub async fn soon<F: Future>(what: &str, work: F) -> F::Output {
     tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("{what} did not happen in time"))
 }
 
-pub async fn start(n: u8) -> Device {
-    start_with(n, 0, Vec::new(), Deadlines::default()).await.expect("loopback is there")
+pub fn start(n: u8) -> Device {
+    start_with(n, 0, Vec::new(), Deadlines::default()).expect("loopback is there")
 }
 
-pub async fn start_with(n: u8, port: u16, peers: Vec<SocketAddr>, deadlines: Deadlines) -> Result<Device, StartError> {
+pub fn start_with(n: u8, port: u16, peers: Vec<SocketAddr>, deadlines: Deadlines) -> Result<Device, StartError> {
     let (sender, events) = mpsc::channel(64);
     let mut options = NetworkOptions::new(key(n), loopback(port));
     options.peers = peers;
     options.deadlines = deadlines;
-    Ok(Device { network: OsNetwork::start(options, sender).await?, events })
+    Ok(Device { network: OsNetwork::start(options, sender)?, events })
 }
 
 /// Starts on a port that an earlier network is about to release.
 pub async fn start_again(n: u8, port: u16) -> Device {
     soon("release of the port", async {
         loop {
-            match start_with(n, port, Vec::new(), Deadlines::default()).await {
+            match start_with(n, port, Vec::new(), Deadlines::default()) {
                 Ok(device) => return device,
                 Err(StartError::AddressInUse(_)) => tokio::task::yield_now().await,
                 Err(error) => panic!("{error}"),
@@ -115,8 +118,8 @@ impl Device {
 
 /// Two connected members: the first one dials.
 pub async fn pair_of(deadlines: Deadlines) -> (Device, Device) {
-    let mut b = start_with(2, 0, Vec::new(), deadlines).await.expect("loopback is there");
-    let mut a = start_with(1, 0, vec![b.address()], deadlines).await.expect("loopback is there");
+    let mut b = start_with(2, 0, Vec::new(), deadlines).expect("loopback is there");
+    let mut a = start_with(1, 0, vec![b.address()], deadlines).expect("loopback is there");
     b.allow(&[a.id()]);
     a.allow(&[b.id()]);
     a.up(b.id()).await;

@@ -55,6 +55,16 @@ pub async fn dial(
     alpn: &[&[u8]],
     to: SocketAddr,
 ) -> Result<quinn::Connection, quinn::ConnectionError> {
+    dial_with(key, alpn, to, quinn::TransportConfig::default()).await
+}
+
+/// As `dial`, with these settings.
+pub async fn dial_with(
+    key: &DeviceKey,
+    alpn: &[&[u8]],
+    to: SocketAddr,
+    transport: quinn::TransportConfig,
+) -> Result<quinn::Connection, quinn::ConnectionError> {
     let mut config = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
@@ -62,21 +72,39 @@ pub async fn dial(
         .with_custom_certificate_verifier(Arc::new(Anyone))
         .with_client_cert_resolver(Shown::of(key));
     config.alpn_protocols = alpn.iter().map(|one| one.to_vec()).collect();
-    let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).unwrap()));
-    let endpoint = quinn::Endpoint::client(loopback(0)).unwrap();
-    endpoint.connect_with(config, to, "tidegate").unwrap().await
+    let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).unwrap()));
+    config.transport_config(Arc::new(transport));
+    let endpoint = endpoint(None);
+    // A test that ends takes the runtime away under a flood.
+    let connecting =
+        endpoint.connect_with(config, to, "tidegate").map_err(|_| quinn::ConnectionError::LocallyClosed)?;
+    connecting.await
+}
+
+/// An endpoint on loopback that accepts packets of any size.
+fn endpoint(server: Option<quinn::ServerConfig>) -> quinn::Endpoint {
+    let mut config = quinn::EndpointConfig::default();
+    config.max_udp_payload_size(65_527).unwrap();
+    let socket = std::net::UdpSocket::bind(loopback(0)).unwrap();
+    quinn::Endpoint::new(config, server, socket, quinn::default_runtime().unwrap()).unwrap()
 }
 
 /// Listens with one protocol; believes everybody.
 pub fn listen(key: &DeviceKey, alpn: &[u8]) -> quinn::Endpoint {
+    listen_with(key, alpn, quinn::TransportConfig::default())
+}
+
+/// As `listen`, with these settings.
+pub fn listen_with(key: &DeviceKey, alpn: &[u8], transport: quinn::TransportConfig) -> quinn::Endpoint {
     let mut config = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_client_cert_verifier(Arc::new(Anyone))
         .with_cert_resolver(Shown::of(key));
     config.alpn_protocols = vec![alpn.to_vec()];
-    let config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(config).unwrap()));
-    quinn::Endpoint::server(config, loopback(0)).unwrap()
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(config).unwrap()));
+    config.transport_config(Arc::new(transport));
+    endpoint(Some(config))
 }
 
 #[derive(Debug)]

@@ -42,6 +42,8 @@ pub(super) enum Dialled {
     Ended(DeviceId),
     /// Nobody answered.
     Unreachable,
+    /// It has no place for a handshake just now.
+    Crowded,
     /// Somebody answered, and one of us refused the other.
     Refused,
 }
@@ -175,6 +177,8 @@ impl Addresses {
                 target.failures = 0;
                 RETRY_MIN
             }
+            // Under a flood of strangers, trying often is what gets a member in.
+            Dialled::Crowded => RETRY_MIN,
             Dialled::Unreachable => RETRY_MAX,
             // It begins with short waits, too: a device that was just paired may not know us for a moment.
             Dialled::Refused => RETRY_REFUSED_MAX,

@@ -63,7 +63,8 @@ impl Shared {
                 self.spawn(async move {
                     let outcome = match shared.dial(address, Purpose::Member, expected).await {
                         Ok(connection) => shared.settle_dialled(connection, slot).await,
-                        Err(DialError::Unreachable | DialError::Crowded) => Dialled::Unreachable,
+                        Err(DialError::Unreachable) => Dialled::Unreachable,
+                        Err(DialError::Crowded) => Dialled::Crowded,
                         Err(DialError::Refused(why)) => {
                             tracing::debug!(%address, ?why, "dial refused");
                             Dialled::Refused
@@ -72,7 +73,7 @@ impl Shared {
                     shared.addresses.dialled(address, outcome, Instant::now());
                 });
             }
-            let wait = next.unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
+            let wait = next.unwrap_or_else(|| Instant::now() + Duration::from_mins(1));
             let idle = async {
                 // With all slots taken, what is due waits for one of them.
                 if slots.available_permits() == 0 {
@@ -119,8 +120,7 @@ impl Shared {
             return Dialled::Refused;
         };
         drop(slot);
-        self.serve(connection, device, self.me).await;
-        Dialled::Ended(device)
+        self.serve(connection, device, self.me).await
     }
 
     /// Takes a connection that a member dialled, tells it so, and serves it until it ends.
@@ -136,7 +136,7 @@ impl Shared {
     }
 
     /// Serves a connection until it ends: announces the device, hands on its streams, retires a duplicate.
-    async fn serve(self: &Arc<Self>, connection: quinn::Connection, device: DeviceId, dialled_by: DeviceId) {
+    async fn serve(self: &Arc<Self>, connection: quinn::Connection, device: DeviceId, dialled_by: DeviceId) -> Dialled {
         let link = Link::new(connection, device, dialled_by, &self.counters, self.deadlines);
         self.note_presence(&link, |shared| shared.links.add(&link)).await;
         // Checked after the link is in the table: whoever removes the member now finds it there.
@@ -147,7 +147,13 @@ impl Shared {
             link.close(CloseCode::NotMember);
         }
         self.note_presence(&link, |shared| shared.links.remove(&link)).await;
-        self.addresses.lost(device, Instant::now());
+        if link.was_cut() {
+            // Whoever broke the protocol is not dialled again at once.
+            Dialled::Refused
+        } else {
+            self.addresses.lost(device, Instant::now());
+            Dialled::Ended(device)
+        }
     }
 
     async fn hand_on_streams(&self, link: &Arc<Link>) {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use quinn::congestion::CubicConfig;
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, ConnectionId, EndpointConfig, MtuDiscoveryConfig, TransportConfig, UdpPoller, VarInt};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -24,6 +25,8 @@ const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 pub(super) const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// Receive window of a connection that has not shown a member's key, in bytes.
 const STRANGER_WINDOW_BYTES: u32 = 16 << 10;
+/// First congestion window, in bytes (RFC 9002, section 7.2).
+const INITIAL_WINDOW_BYTES: u64 = 14_720;
 /// Kernel buffers of the UDP socket, in bytes.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 /// Shortest time without traffic after which a connection is kept alive.
@@ -97,8 +100,13 @@ pub(super) fn transport(remote: IpAddr, end: End, idle: Duration) -> Arc<Transpo
         End::Dialling => (STREAMS_PER_PEER_MAX, CONNECTION_WINDOW_BYTES),
         End::Accepting => (1, STRANGER_WINDOW_BYTES),
     };
+    let payload = payload_bytes(remote);
     let mut discovery = MtuDiscoveryConfig::default();
-    discovery.upper_bound(payload_bytes(remote));
+    discovery.upper_bound(payload);
+    // A probe of a large packet counts as bytes under way. Were it alone to fill the first congestion window, nothing
+    // else could be sent until it is answered, not even that the connection closes.
+    let mut congestion = CubicConfig::default();
+    congestion.initial_window(INITIAL_WINDOW_BYTES.max(4 * u64::from(payload)));
     let mut config = TransportConfig::default();
     config
         .max_concurrent_bidi_streams(streams.into())
@@ -111,6 +119,7 @@ pub(super) fn transport(remote: IpAddr, end: End, idle: Duration) -> Arc<Transpo
         .max_idle_timeout(Some(idle.try_into().unwrap_or(VarInt::MAX.into())))
         // A LAN answers in milliseconds; the default of a third of a second makes a lost first packet costly.
         .initial_rtt(Duration::from_millis(100))
+        .congestion_controller_factory(Arc::new(congestion))
         .mtu_discovery_config(Some(discovery));
     Arc::new(config)
 }

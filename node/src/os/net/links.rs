@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quinn::VarInt;
@@ -54,6 +54,8 @@ pub(super) struct Link {
     pub(super) counters: Arc<Counters>,
     pub(super) deadlines: Deadlines,
     pub(super) runtime: Handle,
+    /// Whether we ended it because the peer broke the protocol.
+    cut: AtomicBool,
     /// Datagrams that had been received when a newer connection came up; `u64::MAX` marks the newest.
     heard_at_newer: AtomicU64,
 }
@@ -75,6 +77,7 @@ impl Link {
             counters: Arc::clone(counters),
             deadlines,
             runtime: Handle::current(),
+            cut: AtomicBool::new(false),
             heard_at_newer: AtomicU64::new(u64::MAX),
         })
     }
@@ -86,7 +89,15 @@ impl Link {
     }
 
     pub(super) fn close(&self, code: CloseCode) {
+        if code == CloseCode::Protocol {
+            self.cut.store(true, Ordering::Relaxed);
+        }
         self.connection.close(code.into(), b"");
+    }
+
+    /// Whether we ended it because the peer broke the protocol.
+    pub(super) fn was_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
     }
 
     fn heard(&self) -> u64 {

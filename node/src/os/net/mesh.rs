@@ -66,7 +66,7 @@ impl Mesh {
             .map_err(io::Error::other)?
             .with_behaviour(|keypair| behaviour(keypair, multicast))
             .map_err(io::Error::other)?
-            .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(60)))
+            .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_mins(1)))
             .build();
         let mut mesh = Self { swarm, listening: BTreeMap::new(), wish: MeshWish::default(), topic: None };
         let mut ips = vec![address.ip()];
@@ -179,7 +179,7 @@ impl Mesh {
                 match fine {
                     // A full queue drops it: heads are exchanged on other ways, too.
                     Some(source) => {
-                        _ = shared.events.try_send(NetworkEvent::Announcement { source, bytes: message.data.into() })
+                        _ = shared.events.try_send(NetworkEvent::Announcement { source, bytes: message.data.into() });
                     }
                     None => shared.counters.reject(Reject::MeshMessage),
                 }
@@ -307,7 +307,7 @@ fn reachable((peer, address): (PeerId, Multiaddr)) -> Option<(SocketAddr, Device
 fn underlying(error: io::Error) -> io::Error {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(current) = source {
-        if let Some(kind) = current.downcast_ref::<io::Error>().and_then(|error| error.raw_os_error()) {
+        if let Some(kind) = current.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
             return io::Error::from_raw_os_error(kind);
         }
         source = current.source();

@@ -80,9 +80,9 @@ impl Default for Deadlines {
             idle: Duration::from_secs(30),
             handshake: Duration::from_secs(10),
             first_frame: Duration::from_secs(10),
-            frame: Duration::from_secs(60),
+            frame: Duration::from_mins(1),
             stall: Duration::from_secs(10),
-            send_stall: Duration::from_secs(60),
+            send_stall: Duration::from_mins(1),
             pairing: Duration::from_secs(10),
             code: Duration::from_millis(tidegate_protocol::limits::PAIRING_CODE_AGE_MS_MAX),
         }

@@ -76,7 +76,7 @@ impl StartError {
 impl OsNetwork {
     /// Starts the network. What happens arrives at `events`; a full queue holds back the peers.
     /// Must be called within a tokio runtime. Nobody is a member until [`OsNetwork::allow`] says so.
-    pub async fn start(options: NetworkOptions, events: mpsc::Sender<NetworkEvent>) -> Result<Self, StartError> {
+    pub fn start(options: NetworkOptions, events: mpsc::Sender<NetworkEvent>) -> Result<Self, StartError> {
         let NetworkOptions { key, listen, mdns, peers, deadlines } = options;
         let error = |source| StartError::new(listen, source);
         let (socket, mesh) = bind_both(listen, &key, mdns).map_err(error)?;

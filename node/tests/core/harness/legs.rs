@@ -8,7 +8,8 @@ use tidegate_protocol::id::{DeviceId, LocationId};
 use tidegate_protocol::path::EntryPath;
 use tidegate_protocol::wire::{Fetch, FetchFailure, JobControl, Request, Want};
 
-use super::world::{Event, World, id};
+use super::names::id;
+use super::world::{Event, World};
 
 /// A leg at work.
 pub(crate) struct LegRun {

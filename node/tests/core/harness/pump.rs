@@ -6,8 +6,9 @@ use tidegate_protocol::codec;
 use tidegate_protocol::library_sync::RootState;
 use tidegate_protocol::wire::{Request, Response};
 
+use super::names::id;
 use super::resolve::resolve;
-use super::world::{Event, LostInput, World, id};
+use super::world::{Event, LostInput, World};
 
 /// Events of one run beyond which a world is taken to go round in circles.
 const EVENTS_MAX: u64 = 100_000;
@@ -91,8 +92,6 @@ impl World {
                     }
                 }
             }
-            // Who is where does not matter in a world without addresses.
-            Output::Remember { .. } => {}
             Output::Members { library, devices } => {
                 self.nodes[index].members = devices;
                 self.nodes[index].library = Some(library);
@@ -134,6 +133,7 @@ impl World {
                     self.queue.push_back(Event::Leg(index, start, job));
                 }
             }
+            Output::Remember { .. } => {}
             Output::Clean { .. } => self.trace.push((index, "clean".to_owned())),
             Output::Resolve { ticket, synced, conduit, baseline, guards, .. } => {
                 self.trace.push((index, "resolve".to_owned()));
@@ -191,10 +191,7 @@ impl World {
                     |a: usize, b: usize| self.nodes[a].core.is_some() && self.nodes[a].members.contains(&id(b));
                 let may = lets_in(a, b) && lets_in(b, a) && !self.cut.contains(&(a.min(b), a.max(b)));
                 if may && self.connected.insert((a, b)) {
-                    self.input(
-                        a,
-                        Input::PeerUp { device: id(b), address: std::net::SocketAddr::from(([10, 0, 0, b as u8], 1)) },
-                    );
+                    self.input(a, Input::PeerUp { device: id(b), address: ([10, 0, 0, b as u8], 1).into() });
                 }
                 if !may && self.connected.remove(&(a, b)) {
                     self.input(a, Input::PeerDown { device: id(b) });

@@ -9,22 +9,16 @@ use tidegate::core::io::{Input, Output, Ticket};
 use tidegate::core::{Core, CoreConfig};
 use tidegate::env::Now;
 use tidegate_protocol::file_sync::{Conduit, Generation, Guards, SyncMode, Verification};
-use tidegate_protocol::id::{DeviceId, Label, LibraryId, LocationId};
+use tidegate_protocol::id::{DeviceId, LibraryId, LocationId};
 use tidegate_protocol::index::Rights;
 use tidegate_protocol::path::EntryPath;
 use tidegate_storage::disk::RootIdentity;
 use tidegate_storage::store::{AuthorState, Store};
 
 use super::legs::LegRun;
+use super::names::{A, B, id, key, label, name, path};
 use super::store::Disk;
 use super::tree::Tree;
-
-/// First device.
-pub(crate) const A: usize = 0;
-/// Second device.
-pub(crate) const B: usize = 1;
-/// Third device.
-pub(crate) const C: usize = 2;
 
 /// Something in the queue.
 pub(crate) enum Event {
@@ -78,22 +72,6 @@ pub(crate) struct World {
     /// What left the cores, in order: who, what.
     pub(crate) trace: Vec<(usize, String)>,
     pub(crate) events: u64,
-}
-
-pub(crate) fn label(text: &str) -> Label {
-    Label::new(text).unwrap()
-}
-
-pub(crate) fn path(text: &str) -> EntryPath {
-    EntryPath::from_slashes(text.as_bytes()).unwrap()
-}
-
-pub(crate) fn file(path: &str, content: &str) -> (String, String) {
-    (path.to_owned(), content.to_owned())
-}
-
-pub(crate) fn key(node: usize) -> SigningKey {
-    SigningKey::from_bytes(&[node as u8 + 1; 32])
 }
 
 impl World {
@@ -390,7 +368,8 @@ impl World {
 
     pub(crate) fn tail(&self) -> String {
         let from = self.trace.len().saturating_sub(40);
-        self.trace[from..].iter().map(|(at, text)| format!("\n  {at}: {text}")).collect()
+        let lines: Vec<String> = self.trace[from..].iter().map(|(at, text)| format!("\n  {at}: {text}")).collect();
+        lines.concat()
     }
 
     pub(crate) fn is(fault: &Fault, code: FaultCode, why: &str) {
@@ -403,12 +382,4 @@ impl World {
             self.perform(index, output);
         }
     }
-}
-
-pub(crate) fn id(node: usize) -> DeviceId {
-    DeviceId::from_bytes(key(node).verifying_key().to_bytes())
-}
-
-pub(crate) fn name(node: usize) -> Label {
-    label(["A", "B", "C", "D"][node])
 }

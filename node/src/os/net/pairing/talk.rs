@@ -183,6 +183,8 @@ impl Shared {
         let broken = |error: PairError| {
             tracing::debug!(%error, visitor = visitor.short(), "pairing visit");
             self.counters.reject(Reject::Pairing);
+            // There is no last word to wait for.
+            connection.close(CloseCode::PairingOver.into(), b"");
         };
         match tokio::time::timeout(limit, self.check_visitor(&connection, visitor)).await {
             Ok(Ok(Some(admitted))) => {
