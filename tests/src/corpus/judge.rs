@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::de::DeserializeOwned;
 use tidegate::api::words;
+use tidegate_protocol::path::EntryPath;
 
 use super::conduits::ConfigRow;
 use super::format::{Edit, Mode, Names, Scenario};
@@ -110,6 +111,9 @@ fn compare(answer: &str, expected: &str) -> Verdict {
 
 /// Judges a scenario in the model, or, with a pair of nodes, on disks.
 pub fn scenario_verdict(scenario: &Scenario, pair: Option<&mut Pair>) -> Verdict {
+    if let Some(why) = nowhere(scenario) {
+        return Verdict::NotApplicable(why);
+    }
     let Some(pair) = pair else {
         return model_cannot(scenario)
             .map_or_else(|| ran(scenario, &mut ModelWorld::new(&scenario.head)), Verdict::NotApplicable);
@@ -147,10 +151,15 @@ fn model_cannot(scenario: &Scenario) -> Option<String> {
     if head.fs_source != Names::Posix || head.fs_target != Names::Posix {
         return Some("the model's disks tell all names apart".to_owned());
     }
-    let inside = scenario.rounds.iter().flat_map(|round| round.during.iter().map(|during| &during.op));
-    let mut edits = scenario.rounds.iter().flat_map(|round| round.source.iter().chain(&round.target)).chain(inside);
     let not_modelled = |edit: &&Edit| {
         matches!(edit, Edit::DiskFullFor { .. } | Edit::DiskOk | Edit::Rollback { .. } | Edit::RestoredBackup)
     };
-    edits.find(not_modelled).map(|edit| format!("a tree in memory has no {edit:?}"))
+    scenario.edits().find(not_modelled).map(|edit| format!("a tree in memory has no {edit:?}"))
+}
+
+/// Why no disk of this kind can get into the state that a scenario wants.
+fn nowhere(scenario: &Scenario) -> Option<String> {
+    let refused = |path: &str| EntryPath::from_slashes(path.as_bytes()).err();
+    let error = scenario.edits().filter_map(Edit::makes).find_map(refused)?;
+    Some(format!("no disk stores such a name in the first place ({error})"))
 }

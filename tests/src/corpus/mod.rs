@@ -5,6 +5,7 @@
 //! nodes and disks.
 
 pub mod conduits;
+mod edit;
 pub mod format;
 pub mod gate;
 pub mod judge;

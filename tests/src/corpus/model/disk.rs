@@ -151,12 +151,13 @@ impl Disk {
 
     /// In the corpus's notation.
     pub(in crate::corpus) fn tree(&self) -> Tree {
+        let plain = |at: &EntryPath| String::from_utf8_lossy(&at.to_slashes()).into_owned();
         let shown = self.nodes.iter().filter_map(|(at, node)| {
             Some(match node {
-                Node::File { content, .. } => (at.to_string(), content.clone()),
-                Node::Link(target) => (at.to_string(), format!("->{target}")),
-                Node::Fifo => (at.to_string(), "<fifo>".to_owned()),
-                Node::Directory if self.at_and_below(at).nth(1).is_none() => (format!("{at}/"), String::new()),
+                Node::File { content, .. } => (plain(at), content.clone()),
+                Node::Link(target) => (plain(at), format!("->{target}")),
+                Node::Fifo => (plain(at), "<fifo>".to_owned()),
+                Node::Directory if self.at_and_below(at).nth(1).is_none() => (plain(at) + "/", String::new()),
                 Node::Directory => return None,
             })
         });

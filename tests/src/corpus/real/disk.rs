@@ -41,7 +41,9 @@ pub(super) fn sure<T>(what: &str, result: Result<T, impl Display>) -> T {
 impl RealDisk {
     pub(super) fn new(root: PathBuf, tree: &Tree, ignore: &[String]) -> Self {
         sure("create a root", fs::create_dir_all(&root));
-        let disk = Self { away: root.with_extension("away"), root, clock_s: 1_000 };
+        let mut away = root.clone().into_os_string();
+        away.push(".away");
+        let disk = Self { root, away: away.into(), clock_s: 1_000 };
         if !ignore.is_empty() {
             disk.write(RULES, ignore.join("\n").as_bytes(), 0);
         }

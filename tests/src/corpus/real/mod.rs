@@ -19,7 +19,7 @@ use super::format::{During, Edit, GuardSetting, Head, Kind, Mode, Moment, Names,
 use super::runner::{Contents, Report, Tree, World};
 use disk::{RealDisk, sure};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Bytes per second at which ballast is copied.
 const SLOW: &str = "2 MB";
@@ -121,12 +121,11 @@ impl RealWorld<'_> {
         if [fs_source, fs_target].iter().any(|fs| **fs != Names::Posix) {
             return Some("needs a file system that folds names".to_owned());
         }
-        let during = || scenario.rounds.iter().flat_map(|round| &round.during);
+        let mut during = scenario.rounds.iter().flat_map(|round| &round.during);
         if *guards == GuardSetting::Default && fires(scenario, &Moment::AfterCopies) {
             return Some("the moment is made long by many deletes, which the guards would hold".to_owned());
         }
-        let edits = scenario.rounds.iter().flat_map(|round| round.source.iter().chain(&round.target));
-        during().find_map(unreachable).or_else(|| edits.chain(during().map(|during| &during.op)).find_map(not_done))
+        during.find_map(unreachable).or_else(|| scenario.edits().find_map(not_done))
     }
 
     /// Why the scenario did not take place, if a moment inside it was over before it could be hit.
