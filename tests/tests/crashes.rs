@@ -131,7 +131,9 @@ fn killed_ten_times_in_turn_while_files_change_both_ends_still_come_to_agree() -
         written = lab::read(&pair.source)?;
         // At a different moment each time: when so many of the changed files have arrived.
         let arrived = |target: &Path| {
-            (first..first + 30).filter(|at| fs::metadata(target.join(format!("set/{at:04}"))).is_ok_and(|m| m.len() == 50_000)).count()
+            (first..first + 30)
+                .filter(|at| fs::metadata(target.join(format!("set/{at:04}"))).is_ok_and(|m| m.len() == 50_000))
+                .count()
         };
         let target = pair.target.clone();
         check(eventually(Duration::from_secs(60), || arrived(&target) as u64 > round * 2), "changes arrive")?;

@@ -266,7 +266,8 @@ fn copy_job(pair: &Pair) -> Result<String, tidegate_tests::ends::Failed> {
     let mut found = None;
     let seen = eventually(PATIENCE, || {
         let jobs = pair.desk.json(["job", "list"]).unwrap_or_default();
-        let running = jobs["jobs"].as_array().into_iter().flatten().find(|j| j["kind"] == "copy" && j["state"] == "running");
+        let running =
+            jobs["jobs"].as_array().into_iter().flatten().find(|j| j["kind"] == "copy" && j["state"] == "running");
         found = running.and_then(|job| job["job"].as_str().map(ToOwned::to_owned));
         found.is_some()
     });

@@ -265,7 +265,10 @@ impl Core {
                     self.note_hello(step, peer, &hello)?;
                     Response::Hello(self.hello(step)?)
                 }
-                Request::Heads { nonce, locations, conduit } => {
+                Request::Heads { nonce, locations, conduit, own } => {
+                    if let Some(own) = own {
+                        self.note_head(step, &own, Some(peer))?;
+                    }
                     self.on_heads_wanted(step, ticket, nonce, &locations, conduit);
                     return Ok(());
                 }
