@@ -77,7 +77,8 @@ impl Client {
             .header("host", "tidegate")
             .header("content-type", "application/json")
             .body(Full::new(Bytes::from(body)))
-            .map_err(|error| broken(&error.to_string()))?;
+            // A name beyond what an address can hold.
+            .map_err(|error| Problem::new(Code::Usage, "nothing was done", error.to_string()))?;
         let response = sender.send_request(request).await.map_err(|e| lost(&e.to_string()))?;
         let status = response.status().as_u16();
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;

@@ -32,10 +32,11 @@ pub fn check(root: &Path, state: &Path, taken: &[(String, String)]) -> Result<()
         Problem::new(Code::RootRefused, format!("{} was not added; nothing was changed", root.display()), why)
     };
     let overlaps = |other: &Path| root.starts_with(other) || other.starts_with(root);
-    // `/run/media` is where desktops mount removable disks.
-    let removable = root.starts_with("/run/media") && root != Path::new("/run/media");
+    // Desktops mount removable disks below the first; the second is memory that programs share, as `/tmp` is.
+    let below = |top: &str| root.starts_with(top) && root != Path::new(top);
+    let own = below("/run/media") || below("/dev/shm");
     if SYSTEM_TOPS.iter().any(|top| root == Path::new(top))
-        || (!removable && SYSTEM.iter().any(|system| root.starts_with(system)))
+        || (!own && SYSTEM.iter().any(|system| root.starts_with(system)))
     {
         return Err(refuse("it is a directory of the system".to_owned()).next("choose a directory of your own"));
     }
@@ -69,6 +70,8 @@ mod tests {
             ("/home/ana/Photos2", true),
             ("/run/media/ana/usb", true),
             ("/tmp/x", true),
+            ("/dev/shm/x", true),
+            ("/dev/shm", false),
             ("/var/lib/files", true),
             ("/", false),
             ("/home", false),

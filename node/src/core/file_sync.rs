@@ -228,8 +228,9 @@ impl Core {
     /// that was not shown.
     fn is_covered(&self, step: &Step<'_>, conduit: &Conduit, call: &SyncCall, plan: &Plan) -> Result<bool, CoreError> {
         let Some(wanted) = &call.plan else { return Ok(true) };
-        let shown = if call.approve { step.held(conduit.id)? } else { step.shown(conduit.id)? };
-        let Some(shown) = shown.filter(|shown| shown.short() == *wanted) else { return Ok(plan.id.short() == *wanted) };
+        let held = if call.approve { step.held(conduit.id)? } else { None };
+        let known = [held, step.shown(conduit.id)?].into_iter().flatten().find(|known| known.short() == *wanted);
+        let Some(shown) = known else { return Ok(plan.id.short() == *wanted) };
         Ok(step.txn.plan(&shown)?.is_some_and(|shown| plan.is_within(&shown.plan)))
     }
 
@@ -393,6 +394,7 @@ impl Core {
     pub(super) fn keep_plan(&mut self, step: &mut Step<'_>, conduit: &Conduit, plan: &Plan) -> Result<(), CoreError> {
         if let Some(shown) = step.shown(conduit.id)?
             && shown != plan.id
+            && step.held(conduit.id)? != Some(shown)
             && step.txn.generations(conduit.id, 64)?.iter().all(|generation| generation.plan != shown)
         {
             step.txn.remove_plan(&shown)?;

@@ -299,7 +299,7 @@ impl Core {
             attempt.asking.insert(device, now);
             let nonce = self.draw.nonce();
             let about = HeadsAsked { device, nonce, attempt: Some(id), asked: step.now };
-            let request = Request::Heads { nonce, locations, conduit: Some(conduit.id) };
+            let request = Request::Heads { nonce, locations, conduit: Some(conduit.id), own: None };
             self.ask(step, device, request, Asked::Heads(about));
         }
     }

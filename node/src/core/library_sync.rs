@@ -23,6 +23,8 @@ use crate::env::NetworkError;
 
 /// Time between two unasked exchanges of heads with one peer, in milliseconds.
 const ANTI_ENTROPY_MS: u64 = 30_000;
+/// A connected peer is told of an own change within this time even if gossip fails, in milliseconds.
+const TELL_WITHIN_MS: u64 = 500;
 /// How long a device that brought rows that do not add up is not asked for them again, in milliseconds.
 const MISTRUST_MS: u64 = 60_000;
 /// Pause before a failed ask is repeated, in milliseconds.
@@ -187,19 +189,22 @@ impl Core {
         let Some(state) = self.library.peers.get_mut(&peer) else { return Ok(()) };
         if !state.greeted {
             state.greeted = true;
-            self.exchange_heads(step, peer);
+            self.exchange_heads(step, peer)?;
         }
         Ok(())
     }
 
-    fn exchange_heads(&mut self, step: &mut Step<'_>, device: DeviceId) {
+    fn exchange_heads(&mut self, step: &mut Step<'_>, device: DeviceId) -> Result<(), CoreError> {
         let nonce = self.draw.nonce();
         if let Some(peer) = self.library.peers.get_mut(&device) {
             peer.asking = true;
             peer.next_ms = step.now.monotonic_ms + ANTI_ENTROPY_MS;
         }
         let about = Asked::Heads(super::gate::HeadsAsked { device, nonce, attempt: None, asked: step.now });
-        self.ask(step, device, Request::Heads { nonce, locations: Vec::new(), conduit: None }, about);
+        // What may be an old state of a restored replica is not claimed.
+        let own = if self.is_unsure(step)? { None } else { step.own_author()?.rests };
+        self.ask(step, device, Request::Heads { nonce, locations: Vec::new(), conduit: None, own }, about);
+        Ok(())
     }
 
     /// Where the connected members are, for a device that may not have met them.
@@ -437,7 +442,7 @@ impl Core {
             let Some(peer) = self.library.peers.get(&device) else { continue };
             if peer.next_ms <= now && !peer.asking {
                 if peer.greeted {
-                    self.exchange_heads(step, device);
+                    self.exchange_heads(step, device)?;
                 } else {
                     self.greet_later(step, device)?;
                 }
@@ -521,7 +526,12 @@ impl Core {
             return Ok(());
         }
         self.library.announced_ms = Some(now);
-        self.library.own_head_changed = false;
+        if std::mem::take(&mut self.library.own_head_changed) {
+            // Gossip is quick when it works; whoever is connected hears of a change within a moment in any case.
+            for peer in self.library.peers.values_mut() {
+                peer.next_ms = peer.next_ms.min(now + TELL_WITHIN_MS);
+            }
+        }
         let head = self.sign_head(step, None)?;
         step.out.push(Output::Publish(head));
         Ok(())

@@ -1,5 +1,6 @@
 //! Commands of people, requests of members, answers of members: each to the room that it belongs to.
 
+use tidegate_protocol::file_sync::{Conduit, PlanId};
 use tidegate_protocol::id::{DeviceId, Label};
 use tidegate_protocol::index::{DeviceState, Grant, Location, Rights};
 use tidegate_protocol::library_sync::Fact;
@@ -197,12 +198,7 @@ impl Core {
 
     /// Approval names a plan; it runs only if the plan is still that one.
     fn on_approve(&mut self, step: &mut Step<'_>, ticket: Ticket, plan: String, wait_ms: u64) -> Result<(), CoreError> {
-        let held = self.service.held.iter().find(|(_, id)| id.short() == plan).map(|(conduit, _)| *conduit);
-        let conduit = match held {
-            Some(conduit) => step.txn.conduit(conduit)?.filter(|conduit| !conduit.removed.value),
-            None => None,
-        };
-        let Some(conduit) = conduit else {
+        let Some(conduit) = self.conduit_of_plan(step, &plan)? else {
             let shown: String = plan.chars().take(40).flat_map(char::escape_debug).collect();
             let fault = Fault::new(
                 FaultCode::PlanStale,
@@ -215,6 +211,21 @@ impl Core {
         };
         let call = SyncCall { caller: Some(Caller::Person(ticket)), plan: Some(plan), approve: true };
         self.sync_now(step, &conduit, call, wait_ms)
+    }
+
+    /// The conduit whose plan waits for approval under this id: a run was held by it, or it was shown last.
+    fn conduit_of_plan(&self, step: &Step<'_>, plan: &str) -> Result<Option<Conduit>, CoreError> {
+        for conduit in step.txn.conduits()? {
+            let shown = match step.shown(conduit.id)? {
+                Some(shown) if waits(step, &shown)? => Some(shown),
+                Some(_) | None => None,
+            };
+            let is_named = [step.held(conduit.id)?, shown].iter().flatten().any(|id| id.short() == plan);
+            if is_named && !conduit.removed.value && conduit.coordinator() == self.me {
+                return Ok(Some(conduit));
+            }
+        }
+        Ok(None)
     }
 
     fn on_control_command(
@@ -254,7 +265,10 @@ impl Core {
                     self.note_hello(step, peer, &hello)?;
                     Response::Hello(self.hello(step)?)
                 }
-                Request::Heads { nonce, locations, conduit } => {
+                Request::Heads { nonce, locations, conduit, own } => {
+                    if let Some(own) = own {
+                        self.note_head(step, &own, Some(peer))?;
+                    }
                     self.on_heads_wanted(step, ticket, nonce, &locations, conduit);
                     return Ok(());
                 }
@@ -408,4 +422,10 @@ fn taken(name: &Label, why: &str) -> Fault {
         why,
         &["choose another name with --name"],
     )
+}
+
+/// Whether a guard stops a stored plan that nobody approved so far.
+fn waits(step: &Step<'_>, plan: &PlanId) -> Result<bool, CoreError> {
+    let is_stopped = step.txn.plan(plan)?.is_some_and(|stored| !stored.plan.halts.is_empty());
+    Ok(is_stopped && step.txn.approval(plan)?.is_none())
 }

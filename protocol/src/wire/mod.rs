@@ -64,6 +64,8 @@ pub enum Request {
         locations: Vec<LocationId>,
         /// The conduit it is about, to learn the highest generation seen.
         conduit: Option<ConduitId>,
+        /// The newest head of the asker: an exchange brings both ends level, whatever gossip does.
+        own: Option<SignedHead>,
     },
     /// Rows of `device` after `from`, in sequence order.
     Rows {

@@ -19,7 +19,9 @@ use libp2p::multiaddr::Protocol;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{FromSwarm, ListenError, NetworkBehaviour, NewListenAddr, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, TransportError, connection_limits, mdns, ping, tcp, tls, yamux};
+use libp2p::{
+    Multiaddr, PeerId, Swarm, SwarmBuilder, TransportError, connection_limits, identify, mdns, ping, tcp, tls, yamux,
+};
 use tidegate_protocol::id::{DeviceId, LibraryId};
 use tidegate_protocol::limits::{DEVICES_MAX, HEAD_BYTES_MAX, UNAUTHENTICATED_CONNECTIONS_MAX};
 use tokio::sync::{mpsc, watch};
@@ -35,6 +37,8 @@ const ANNOUNCEMENT_BYTES_MAX: usize = HEAD_BYTES_MAX + 1024;
 const GOSSIP_BYTES_MAX: usize = ANNOUNCEMENT_BYTES_MAX + 1024;
 /// Names that multicast may show at a time. Beyond it somebody is flooding, and we start over.
 const SHOWN_MAX: usize = 512;
+/// Addresses that are taken from what one device says of itself.
+const LISTEN_ADDRESSES_MAX: usize = 8;
 /// How often members that are connected by QUIC, but not in the mesh, are dialled.
 const DIAL_EVERY: Duration = Duration::from_secs(5);
 
@@ -44,6 +48,7 @@ struct Behaviour {
     allowed: allow_block_list::Behaviour<AllowedPeers>,
     limits: connection_limits::Behaviour,
     gossip: gossipsub::Behaviour,
+    identify: identify::Behaviour,
     ping: ping::Behaviour,
     multicast: Toggle<mdns::tokio::Behaviour>,
 }
@@ -188,6 +193,15 @@ impl Mesh {
                 // A dead connection would keep its device out of the mesh.
                 self.swarm.close_connection(connection);
             }
+            SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })) => {
+                // Its own addresses are hints for the dialler, as multicast's are; whoever answers proves its key.
+                let listening = info.listen_addrs.into_iter().take(LISTEN_ADDRESSES_MAX);
+                for (address, device) in listening.filter_map(|address| reachable((peer_id, address))) {
+                    if self.wish.members.contains(&device) {
+                        shared.addresses.learn(address, Some(device), Origin::Known);
+                    }
+                }
+            }
             SwarmEvent::Behaviour(BehaviourEvent::Multicast(event)) => self.on_multicast(event, shared),
             SwarmEvent::NewListenAddr { listener_id, address } => _ = self.listening.insert(address, listener_id),
             SwarmEvent::ExpiredListenAddr { address, .. } => _ = self.listening.remove(&address),
@@ -263,6 +277,8 @@ fn behaviour(
         .with_max_pending_outgoing(Some(devices))
         .with_max_established(Some(2 * devices))
         .with_max_established_per_peer(Some(2));
+    let identity = identify::Config::new("/tidegate/1".to_owned(), keypair.public())
+        .with_agent_version(concat!("tidegate/", env!("CARGO_PKG_VERSION")).to_owned());
     let multicast = if multicast {
         Some(mdns::tokio::Behaviour::new(mdns::Config::default(), keypair.public().to_peer_id())?)
     } else {
@@ -272,6 +288,7 @@ fn behaviour(
         allowed: allow_block_list::Behaviour::default(),
         limits: connection_limits::Behaviour::new(limits),
         gossip: gossipsub::Behaviour::new(MessageAuthenticity::Signed(keypair.clone()), gossip)?,
+        identify: identify::Behaviour::new(identity),
         ping: ping::Behaviour::default(),
         multicast: multicast.into(),
     })

@@ -27,7 +27,7 @@ pub(super) enum RootFault {
 }
 
 /// One location's disk.
-pub(super) struct Disk {
+pub(in crate::corpus) struct Disk {
     pub(super) nodes: BTreeMap<EntryPath, Node>,
     pub(super) unreadable: BTreeSet<EntryPath>,
     pub(super) trash: Contents,
@@ -39,7 +39,7 @@ pub(super) fn path(text: &str) -> EntryPath {
 }
 
 impl Disk {
-    pub(super) fn new(tree: &Tree) -> Self {
+    pub(in crate::corpus) fn new(tree: &Tree) -> Self {
         let (nodes, unreadable) = (BTreeMap::new(), BTreeSet::new());
         let mut disk = Self { nodes, unreadable, trash: Contents::new(), root: RootFault::None };
         disk.add(tree);
@@ -97,7 +97,7 @@ impl Disk {
         self.unreadable.contains(path) || path.ancestors().any(|above| self.unreadable.contains(&above))
     }
 
-    pub(super) fn edit(&mut self, edit: &Edit, clock_s: i64) {
+    pub(in crate::corpus) fn edit(&mut self, edit: &Edit, clock_s: i64) {
         match edit {
             Edit::Write { path: at, content, mtime_s } => {
                 let at = path(at);
@@ -150,13 +150,14 @@ impl Disk {
     }
 
     /// In the corpus's notation.
-    pub(super) fn tree(&self) -> Tree {
+    pub(in crate::corpus) fn tree(&self) -> Tree {
+        let plain = |at: &EntryPath| String::from_utf8_lossy(&at.to_slashes()).into_owned();
         let shown = self.nodes.iter().filter_map(|(at, node)| {
             Some(match node {
-                Node::File { content, .. } => (at.to_string(), content.clone()),
-                Node::Link(target) => (at.to_string(), format!("->{target}")),
-                Node::Fifo => (at.to_string(), "<fifo>".to_owned()),
-                Node::Directory if self.at_and_below(at).nth(1).is_none() => (format!("{at}/"), String::new()),
+                Node::File { content, .. } => (plain(at), content.clone()),
+                Node::Link(target) => (plain(at), format!("->{target}")),
+                Node::Fifo => (plain(at), "<fifo>".to_owned()),
+                Node::Directory if self.at_and_below(at).nth(1).is_none() => (plain(at) + "/", String::new()),
                 Node::Directory => return None,
             })
         });

@@ -20,7 +20,8 @@ use tidegate_protocol::path::DirPath;
 use super::format::{During, Edit, GuardSetting, Head, Kind, Moment};
 use super::runner::{Contents, Report, Tree, World};
 use apply::Applied;
-use disk::{Disk, RootFault};
+pub(super) use disk::Disk;
+use disk::RootFault;
 use scan::Index;
 
 /// Two ends in memory.
@@ -191,7 +192,11 @@ impl World for ModelWorld {
             return Report { held: Some(self.root_fault()), ..Report::default() };
         };
         let plan = self.resolve(synced).expect("the scenario's mode is supported");
-        let conflicts = plan.conflicts().iter().map(|c| (c.path.to_string(), Kind(c.kind))).collect();
+        let conflicts = plan
+            .conflicts()
+            .iter()
+            .map(|c| (String::from_utf8_lossy(&c.path.to_slashes()).into_owned(), Kind(c.kind)))
+            .collect();
         let mut report = Report { planned: !plan.is_empty(), conflicts, ..Report::default() };
         if plan.is_empty() {
             self.verify();

@@ -1,0 +1,165 @@
+//! Judging the rows of any file of the corpus's format: what is expected, what is not applicable and why.
+//!
+//! A row that cannot be read has failed: an expectation that nobody compares must not look like one that holds.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use serde::de::DeserializeOwned;
+use tidegate::api::words;
+use tidegate_protocol::path::EntryPath;
+
+use super::conduits::ConfigRow;
+use super::format::{Edit, Mode, Names, Scenario};
+use super::gate::GateRow;
+use super::model::ModelWorld;
+use super::real::{Pair, RealWorld};
+use super::runner::{World, failures};
+
+/// What is said of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Everything is as expected.
+    Passed,
+    /// What is not.
+    Failed(Vec<String>),
+    /// It says nothing about this program, or cannot be brought about, for this reason.
+    NotApplicable(String),
+}
+
+/// A row and what is said of it.
+#[derive(Debug)]
+pub struct Judged {
+    /// Such as `MI-001`.
+    pub id: String,
+    /// The verdict.
+    pub verdict: Verdict,
+}
+
+/// Verdicts, shown as a table with sums at its end.
+#[derive(Debug, Default)]
+pub struct Table(pub Vec<Judged>);
+
+impl Table {
+    /// Rows that passed, failed, and are not applicable.
+    pub fn sums(&self) -> (usize, usize, usize) {
+        let count = |is_it: fn(&Verdict) -> bool| self.0.iter().filter(|row| is_it(&row.verdict)).count();
+        (
+            count(|verdict| matches!(verdict, Verdict::Passed)),
+            count(|verdict| matches!(verdict, Verdict::Failed(_))),
+            count(|verdict| matches!(verdict, Verdict::NotApplicable(_))),
+        )
+    }
+}
+
+impl fmt::Display for Judged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.verdict {
+            Verdict::Passed => write!(f, "{:<10} passed", self.id),
+            Verdict::Failed(what) => write!(f, "{:<10} FAILED          {}", self.id, what.join("\n           ")),
+            Verdict::NotApplicable(why) => write!(f, "{:<10} not applicable  {why}", self.id),
+        }
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for row in &self.0 {
+            writeln!(f, "{row}")?;
+        }
+        let (passed, failed, not_applicable) = self.sums();
+        write!(f, "{} rows: {passed} passed, {failed} failed, {not_applicable} not applicable", self.0.len())
+    }
+}
+
+/// Judges all rows of a file's text: by the law and the model, or, with a pair of nodes, on disks.
+pub fn judge(
+    text: &str,
+    mut pair: Option<&mut Pair>,
+    mut shown: impl FnMut(&Judged),
+) -> Result<Table, toml::de::Error> {
+    let file: toml::Table = toml::from_str(text)?;
+    let mut table = Table::default();
+    for (kind, rows) in &file {
+        for row in rows.as_array().into_iter().flatten() {
+            let verdict = match kind.as_str() {
+                "scenario" => {
+                    read(row).map_or_else(|bad| bad, |scenario| scenario_verdict(&scenario, pair.as_deref_mut()))
+                }
+                "gate" => read(row).map_or_else(|bad| bad, |row: GateRow| compare(&row.answer(), &row.expect)),
+                "config" => read(row).map_or_else(|bad| bad, |row: ConfigRow| compare(&row.answer(), &row.expect)),
+                other => Verdict::NotApplicable(format!("{other} rows (several conduits at work) are not run here")),
+            };
+            let id = row.get("id").and_then(toml::Value::as_str).unwrap_or("?").to_owned();
+            table.0.push(Judged { id, verdict });
+            table.0.last().into_iter().for_each(&mut shown);
+        }
+    }
+    Ok(table)
+}
+
+fn read<T: DeserializeOwned>(row: &toml::Value) -> Result<T, Verdict> {
+    row.clone().try_into().map_err(|error| Verdict::Failed(vec![format!("cannot be read: {error}")]))
+}
+
+fn compare(answer: &str, expected: &str) -> Verdict {
+    if answer == expected {
+        return Verdict::Passed;
+    }
+    Verdict::Failed(vec![format!("answered {answer}, expected {expected}")])
+}
+
+/// Judges a scenario in the model, or, with a pair of nodes, on disks.
+pub fn scenario_verdict(scenario: &Scenario, pair: Option<&mut Pair>) -> Verdict {
+    if let Some(why) = nowhere(scenario) {
+        return Verdict::NotApplicable(why);
+    }
+    let Some(pair) = pair else {
+        return model_cannot(scenario)
+            .map_or_else(|| ran(scenario, &mut ModelWorld::new(&scenario.head)), Verdict::NotApplicable);
+    };
+    if let Some(why) = RealWorld::cannot(scenario) {
+        return Verdict::NotApplicable(why);
+    }
+    match pair.world(scenario) {
+        Ok(mut world) => {
+            let verdict = ran(scenario, &mut world);
+            world.missed().map_or(verdict, |why| Verdict::NotApplicable(why.to_owned()))
+        }
+        Err(error) => Verdict::Failed(vec![error.to_string()]),
+    }
+}
+
+/// A world that cannot go on panics; that says something about this scenario and nothing about the next.
+fn ran(scenario: &Scenario, world: &mut dyn World) -> Verdict {
+    match catch_unwind(AssertUnwindSafe(|| failures(scenario, world))) {
+        Ok(failures) if failures.is_empty() => Verdict::Passed,
+        Ok(failures) => Verdict::Failed(failures),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
+            Verdict::Failed(vec![format!("could not go on: {}", text.unwrap_or("for reasons unknown"))])
+        }
+    }
+}
+
+/// Why a scenario cannot be brought about in the model, if it cannot.
+fn model_cannot(scenario: &Scenario) -> Option<String> {
+    let head = &scenario.head;
+    if head.mode != Mode::Mirror {
+        return Some(format!("{} is not supported by this version", words::mode(head.mode.into())));
+    }
+    if head.fs_source != Names::Posix || head.fs_target != Names::Posix {
+        return Some("the model's disks tell all names apart".to_owned());
+    }
+    let not_modelled = |edit: &&Edit| {
+        matches!(edit, Edit::DiskFullFor { .. } | Edit::DiskOk | Edit::Rollback { .. } | Edit::RestoredBackup)
+    };
+    scenario.edits().find(not_modelled).map(|edit| format!("a tree in memory has no {edit:?}"))
+}
+
+/// Why no disk of this kind can get into the state that a scenario wants.
+fn nowhere(scenario: &Scenario) -> Option<String> {
+    let refused = |path: &str| EntryPath::from_slashes(path.as_bytes()).err();
+    let error = scenario.edits().filter_map(Edit::makes).find_map(refused)?;
+    Some(format!("no disk stores such a name in the first place ({error})"))
+}

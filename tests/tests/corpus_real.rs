@@ -1,0 +1,25 @@
+//! The mirror rows of the corpus on real disks, between two running nodes.
+
+use tidegate_tests::corpus::Corpus;
+use tidegate_tests::corpus::format::Mode;
+use tidegate_tests::corpus::judge::{Judged, Table, scenario_verdict};
+use tidegate_tests::corpus::real::Pair;
+
+#[test]
+fn every_mirror_scenario_ends_as_it_must_on_real_disks() {
+    let corpus = Corpus::load().unwrap_or_else(|error| panic!("{error}"));
+    let mut pair = Pair::start(env!("CARGO_BIN_EXE_tidegate-under-test")).unwrap_or_else(|error| panic!("{error}"));
+    let only = std::env::var("TIDEGATE_TEST_ROW").ok();
+    let mut table = Table::default();
+    for scenario in corpus.scenario.iter().filter(|scenario| scenario.head.mode == Mode::Mirror) {
+        if only.as_ref().is_none_or(|only| scenario.head.id == *only) {
+            let row = Judged { id: scenario.head.id.clone(), verdict: scenario_verdict(scenario, Some(&mut pair)) };
+            println!("{row}");
+            table.0.push(row);
+        }
+    }
+    println!("{table}");
+    let (passed, failed, not_applicable) = table.sums();
+    assert_eq!(failed, 0, "{table}");
+    assert!(only.is_some() || passed + not_applicable == 24, "{table}");
+}
