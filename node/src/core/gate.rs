@@ -25,6 +25,8 @@ const SETTLE_ANSWER_MS: u64 = ANSWER_MS_MAX / 4;
 /// How long a node that has just started waits to be told of its own past before it tells of itself, in
 /// milliseconds: some round trips. Two that wait for each other both go on then.
 const SURE_ANSWER_MS: u64 = 500;
+/// Highest generation that is believed of another device: far beyond any, and never the last number there is.
+const GENERATION_CLAIM_MAX: u64 = u64::MAX / 2;
 
 /// All attempts at the moment, and the questions of others that wait for quiet.
 #[derive(Default)]
@@ -163,7 +165,7 @@ impl Core {
         if let Some(attempt) = attempt.and_then(|id| self.gate.attempts.get_mut(&id)) {
             let conduit = attempt.conduit;
             attempt.evidence.insert(asked.device, Evidence { at_ms: step.now.monotonic_ms, head, offset_ms });
-            step.txn.see_generation(conduit, generation)?;
+            step.txn.see_generation(conduit, generation.min(GENERATION_CLAIM_MAX))?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use tidegate_protocol::id::{DeviceId, Label, LibraryId};
 use tidegate_protocol::index::{Device, DeviceState};
 use tidegate_protocol::library_sync::{Fact, FactKey};
-use tidegate_protocol::time::Stamped;
+use tidegate_protocol::time::{Stamp, Stamped};
 use tidegate_storage::store::Change;
 
 use super::command::{Fault, FaultCode, Reply};
@@ -41,18 +41,19 @@ impl Core {
             id,
             name: Stamped::new(name.cloned().unwrap_or_else(|| Label::lossy(&id.short())), stamp),
             state: Stamped::new(state.unwrap_or(DeviceState::Member), stamp),
-            membership: self.library.membership + 1,
+            membership: self.library.membership.saturating_add(1),
         });
         if let Some(name) = name
             && device.name.value != *name
         {
-            device.name = Stamped::new(name.clone(), stamp);
+            device.name = Stamped::new(name.clone(), after(device.name.stamp, stamp));
         }
         if let Some(state) = state
             && device.state.value != state
         {
-            device.state = Stamped::new(state, stamp);
-            device.membership = self.library.membership + 1;
+            device.state = Stamped::new(state, after(device.state.stamp, stamp));
+            // A hostile member may have used up the numbers.
+            device.membership = self.library.membership.saturating_add(1);
         }
         self.library.membership = self.library.membership.max(device.membership);
         step.put(vec![Change::fact(Fact::Device(device))])?;
@@ -153,6 +154,15 @@ impl Core {
         self.adopt_library(step, library)?;
         self.refresh_members(step)?;
         Ok(Reply::Done)
+    }
+}
+
+/// `stamp`, or one past `known` where that was set by a device whose clock is ahead: nobody keeps a person from
+/// revoking it by a date in the future.
+fn after(known: Stamp, stamp: Stamp) -> Stamp {
+    match known.counter.checked_add(1) {
+        Some(counter) if known > stamp => Stamp { ms: known.ms, counter, ..stamp },
+        Some(_) | None => stamp,
     }
 }
 
