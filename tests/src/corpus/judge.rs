@@ -121,12 +121,22 @@ pub fn scenario_verdict(scenario: &Scenario, pair: Option<&mut Pair>) -> Verdict
     if let Some(why) = RealWorld::cannot(scenario) {
         return Verdict::NotApplicable(why);
     }
-    match pair.world(scenario) {
+    let verdict = match pair.world(scenario) {
         Ok(mut world) => {
             let verdict = ran(scenario, &mut world);
             world.missed().map_or(verdict, |why| Verdict::NotApplicable(why.to_owned()))
         }
         Err(error) => Verdict::Failed(vec![error.to_string()]),
+    };
+    // A node that fell must not make every row after this one fail as well.
+    match (verdict, pair.revive()) {
+        (Verdict::Failed(mut what), Ok(fallen)) => {
+            what.extend(fallen);
+            Verdict::Failed(what)
+        }
+        (verdict, Ok(fallen)) if fallen.is_empty() => verdict,
+        (_, Ok(fallen)) => Verdict::Failed(fallen),
+        (_, Err(error)) => Verdict::Failed(vec![error.to_string()]),
     }
 }
 

@@ -105,6 +105,19 @@ impl Pair {
         let (counted, held, missed) = (0, None, None);
         Ok(RealWorld { nodes: &mut self.nodes, disks, name, guards: head.guards, counted, held, missed })
     }
+
+    /// Starts nodes again that do not run any more, and says what they logged last.
+    pub fn revive(&mut self) -> Result<Vec<String>, LabError> {
+        let mut fallen = Vec::new();
+        for node in &mut self.nodes {
+            if node.run(["health"])?.code != 0 {
+                fallen.push(format!("{} does not run any more:\n{}", node.name(), node.log()));
+                node.kill()?;
+                node.start()?;
+            }
+        }
+        Ok(fallen)
+    }
 }
 
 fn fires(scenario: &Scenario, moment: &Moment) -> bool {
