@@ -4,7 +4,7 @@
 //! stream is a [`Request`]; the answers follow. There are no maps and no recursion in these types, and the
 //! strict decoder of [`crate::codec`] is the only way in.
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
