@@ -12,7 +12,7 @@ use serde_json::Value;
 use tidegate::lab::{self, Device, Done, Lab, LabError, Leaf, Tree};
 
 /// How long anything may take. It bounds a test that fails; no test that passes waits for it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Differences that are named when two trees are not equal.
 const NAMED_MAX: usize = 10;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tidegate::lab::{self, Device, Done, Lab, LabError, Tree, last_document};
 
 /// Longest wait for anything.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Two devices with a directory each; fields are dropped in order, so processes end before their files go.
 pub struct Two {

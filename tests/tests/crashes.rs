@@ -55,7 +55,7 @@ fn killed_before_its_deletes(victim: Victim) -> Outcome {
     }
     let doomed = pair.target.join("doomed");
     let deleting = || fs::read_dir(&doomed).map_or(0, Iterator::count) < 900;
-    check(eventually(Duration::from_secs(60), deleting), "the deletes begin")?;
+    check(eventually(Duration::from_mins(1), deleting), "the deletes begin")?;
     of(&mut pair, victim).kill()?;
     let copied = fs::read_dir(pair.target.join("new"))?.count();
     check(copied == 500, &format!("{copied} of 500 copies were durable before the first delete"))?;

@@ -133,14 +133,13 @@ fn a_damaged_index_is_moved_aside_and_a_mirror_works_again_with_nothing_deleted(
     two.nas.must(["library", "show"]).unwrap();
     let before = two.disks().unwrap();
     let index = two.nas.home().join("index.redb");
-    let mut number = 0;
     let damages: [fn(&mut Vec<u8>); 3] = [
         Vec::clear,
         |bytes| bytes.truncate(bytes.len() / 2),
         // Behind the page that says whose file it is.
         |bytes| bytes.iter_mut().skip(4096).for_each(|byte| *byte ^= 0x55),
     ];
-    for damage in damages {
+    for (number, damage) in damages.into_iter().enumerate() {
         two.nas.stop().unwrap();
         let mut bytes = fs::read(&index).unwrap();
         damage(&mut bytes);
@@ -152,7 +151,6 @@ fn a_damaged_index_is_moved_aside_and_a_mirror_works_again_with_nothing_deleted(
         // A file of no bytes is a new one: there is nothing in it to keep.
         assert!(aside.is_some() || bytes.is_empty(), "damage {number}: {}", two.nas.log());
         assert_eq!(two.disks().unwrap(), before, "damage {number}");
-        number += 1;
     }
     // As the operator's handbook says: pair again, take the old marker away, add the location again.
     two.desk.must(["-y", "conduit", "remove", "photos"]).unwrap();

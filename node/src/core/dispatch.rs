@@ -110,6 +110,13 @@ impl Core {
     pub(super) fn tend_service(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
         let now = step.now.monotonic_ms;
         for key in self.service.dispatches.keys().copied().collect::<Vec<_>>() {
+            if !self.library.members.contains(&key.device) {
+                // Revoked since: what it has not done, it will not do for this library.
+                self.service.dispatches.remove(&key);
+                self.skip_rest(step, key, &SkipReason::NotAllowed)?;
+                self.check_phase(step, key.conduit, key.generation, key.kind)?;
+                continue;
+            }
             let Some(dispatch) = self.service.dispatches.get_mut(&key) else { continue };
             let reachable = self.library.peers.get(&key.device).is_some_and(|peer| peer.greeted);
             if dispatch.asking || dispatch.again_ms > now || !reachable {

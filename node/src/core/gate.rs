@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use tidegate_protocol::file_sync::{Baseline, Conduit, Plan};
 use tidegate_protocol::id::{ConduitId, DeviceId, LocationId, Nonce};
 use tidegate_protocol::library_sync::gate::{self, GateView, LocationView, OtherView, OwnerView};
-use tidegate_protocol::library_sync::{GateClosed, Head, RootState, SignedHead};
+use tidegate_protocol::library_sync::{GateClosed, GateReason, Head, RootState, SignedHead};
 use tidegate_protocol::limits::ANSWER_MS_MAX;
 use tidegate_protocol::wire::{Request, Response};
 
@@ -259,7 +259,11 @@ impl Core {
                 let began = attempt.began.monotonic_ms;
                 let over =
                     attempt.until_ms.is_some_and(|until| now >= until && (heard || now >= began + ANSWER_MS_MAX));
-                if over {
+                // An owner that was revoked does not come back by waiting: nothing can be proven any more.
+                let unauthorized = |reason: &GateReason| matches!(reason, GateReason::Unauthorized { .. });
+                let hopeless = matches!(attempt.purpose, Purpose::Verify(_))
+                    && attempt.closed.as_ref().is_some_and(|closed| closed.reasons.iter().any(unauthorized));
+                if over || hopeless {
                     return self.give_up(step, attempt, Some(&conduit));
                 }
                 self.gate.attempts.insert(id, attempt);

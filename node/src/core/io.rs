@@ -3,8 +3,8 @@
 //! Inputs are facts; outputs are wishes. An output leaves only after the transaction of its step is durable.
 //! Everything here is plain data: a recorded list of inputs replays to the same outputs.
 
+use ::core::net::SocketAddr;
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use tidegate_protocol::file_sync::{Baseline, Conduit, DeleteMode, Guards, Item, ItemOutcome, JobKey, Plan};

@@ -5,8 +5,8 @@
 //! to get rows, from the contiguous prefix onwards; the first load of a device is the tail from zero. A
 //! replica rests on a state only when count and set hash equal a signed head, and serves only then.
 
+use ::core::net::SocketAddr;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 
 use tidegate_protocol::codec;
 use tidegate_protocol::id::{ConduitId, DeviceId, Epoch, LocationId, Sequence};

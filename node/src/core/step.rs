@@ -1,7 +1,7 @@
 //! One step: the moment, the transaction and what will leave after its commit; with the reads and writes that
 //! several rooms share.
 
-use std::net::SocketAddr;
+use ::core::net::SocketAddr;
 
 use tidegate_protocol::codec;
 use tidegate_protocol::file_sync::{Baseline, Conduit, Item, ItemOutcome, JobKind, Plan, PlanId, SkipReason};
