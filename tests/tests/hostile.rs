@@ -101,7 +101,7 @@ fn frames_that_are_no_request_are_refused_and_change_nothing() {
         name: Label::new("liar").unwrap(),
         alone: false,
     });
-    let heads = Request::Heads { nonce: Nonce::from_bytes([7; 16]), locations: Vec::new(), conduit: None };
+    let heads = Request::Heads { nonce: Nonce::from_bytes([7; 16]), locations: Vec::new(), conduit: None, own: None };
     let heads = heads.encode();
     let outline = |bytes: &[u8]| {
         let job = JobKey { conduit: liar.conduit.id, generation: 1, device: liar.me(), kind: JobKind::Copy };
@@ -131,6 +131,7 @@ fn frames_that_are_no_request_are_refused_and_change_nothing() {
         nonce: Nonce::from_bytes([7; 16]),
         locations: vec![LocationId::from_bytes([1; 16]); 60_000],
         conduit: None,
+        own: None,
     };
     peer.ask(&many);
     assert_eq!((view(&two.desk, "nas"), two.disks().unwrap()), before);

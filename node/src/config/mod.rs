@@ -2,7 +2,7 @@
 //!
 //! A key is in [`KEYS`] or it does not exist: not in the file, not in the environment, not in the code. The
 //! order is flag, environment, file, default. A value outside its bounds is refused with where it came from;
-//! nothing is clamped in silence. Where files live is in [`layout`]; how the file is read is in [`file`].
+//! nothing is clamped in silence. Where files live is in [`layout`]; how the file is read is in `file`.
 
 pub mod file;
 mod keys;

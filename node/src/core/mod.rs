@@ -7,9 +7,9 @@
 //! What must survive a crash is in the replica; the fields of [`Core`] are what may be forgotten, and
 //! [`Core::new`] finds out from the replica alone what is left to do.
 //!
-//! The rooms: [`library_sync`] keeps replicas level, [`locations`] brings the own disk into the index,
-//! [`gate`] asks both ends and opens the gate, [`file_sync`] runs generations, [`applying`] serves as the
-//! device whose disk changes, [`conduits`] and [`people`] answer people.
+//! The rooms: `library_sync` keeps replicas level, `locations` brings the own disk into the index,
+//! `gate` asks both ends and opens the gate, `file_sync` runs generations, `applying` serves as the
+//! device whose disk changes, `conduits` and `people` answer people.
 
 mod applying;
 pub mod command;

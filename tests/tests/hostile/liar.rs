@@ -63,7 +63,9 @@ impl Liar {
         let mut hash = SetHash::empty();
         let kept = self.rows.iter().filter(|row| more.iter().all(|new| new.key != row.key));
         let rows: Vec<&Row> = kept.chain(more).collect();
-        rows.iter().for_each(|row| hash.add(row));
+        for row in &rows {
+            hash.add(row);
+        }
         Head {
             row_count: rows.len() as u64,
             set_hash: hash.digest(),

@@ -79,7 +79,8 @@ impl Peer {
 
     /// The victim's head, and the newest that it holds of `of`.
     pub(crate) fn heads(&self, of: DeviceId) -> (Head, Head) {
-        let request = Request::Heads { nonce: Nonce::from_bytes([7; 16]), locations: Vec::new(), conduit: None };
+        let request =
+            Request::Heads { nonce: Nonce::from_bytes([7; 16]), locations: Vec::new(), conduit: None, own: None };
         let Response::Heads { own, others, .. } = self.ask(&request) else { panic!("no heads") };
         let other = others.iter().map(|head| head.verify().unwrap()).find(|head| head.device == of).unwrap();
         (own.verify().unwrap(), other)
