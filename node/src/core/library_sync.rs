@@ -129,7 +129,8 @@ impl Core {
         self.library.lost = Some((identity.stamp, self.stamp(step)?));
         self.library.began_at = step.own_author()?.upto;
         self.admit_configured(step)?;
-        self.library.devices_changed = true;
+        // Before any other room begins: who is no member is refused what it was doing.
+        self.refresh_members(step)?;
         self.library.own_head_changed = true;
         Ok(())
     }
