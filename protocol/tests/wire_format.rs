@@ -20,7 +20,7 @@ fn device() -> DeviceId {
 }
 
 fn path(text: &str) -> EntryPath {
-    EntryPath::from_slashes(text.as_bytes()).unwrap()
+    EntryPath::from_slashes(text.as_bytes()).expect("a path")
 }
 
 fn job() -> JobKey {
