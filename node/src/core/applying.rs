@@ -45,6 +45,8 @@ struct Running {
     next: u32,
     retry_ms: Option<u64>,
     current: Vec<EntryPath>,
+    /// What it rests on was withdrawn, and it has been told to stop.
+    withdrawn: bool,
 }
 
 struct Waiting {
@@ -136,7 +138,9 @@ impl Core {
         }
         record.state = JobState::Running;
         step.txn.put_job(&record)?;
-        self.applying.running.insert(job, Running { leg: false, next: 0, retry_ms: None, current: Vec::new() });
+        self.applying
+            .running
+            .insert(job, Running { leg: false, next: 0, retry_ms: None, current: Vec::new(), withdrawn: false });
         self.next_leg(step, job)
     }
 
@@ -221,6 +225,8 @@ impl Core {
             Some(JobStop::NoSpace) => {
                 self.applying.running.remove(&job);
                 self.skip_rest(step, job, &SkipReason::NoSpace)?;
+                // No later job looks into this one's staging, and room is what is missing.
+                self.clean(step, &record.spec);
                 self.check_phase(step, job.conduit, job.generation, job.kind)
             }
             Some(JobStop::Unreachable | JobStop::RootLost) => {
@@ -311,10 +317,33 @@ impl Core {
         Ok(())
     }
 
+    /// Whether the coordinator still is a member that the location grants this to: rights are asked when a job is
+    /// offered, and again for as long as it works.
+    fn may_go_on(&self, step: &Step<'_>, job: &JobKey) -> Result<bool, CoreError> {
+        let Some(record) = step.txn.job(job)? else { return Ok(true) };
+        let spec = &record.spec;
+        let own = spec.coordinator == self.me;
+        Ok(own
+            || (self.library.members.contains(&spec.coordinator)
+                && self.allows(step, spec.coordinator, spec.target.location, job.kind.rights_needed())?))
+    }
+
     /// Retries what waits, and answers whoever waits for news of a job.
     pub(super) fn tend_applying(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
         let now = step.now.monotonic_ms;
         for job in self.applying.running.keys().copied().collect::<Vec<_>>() {
+            if !self.may_go_on(step, &job)? {
+                let told = self
+                    .applying
+                    .running
+                    .get_mut(&job)
+                    .is_none_or(|running| std::mem::replace(&mut running.withdrawn, true));
+                if !told {
+                    tracing::warn!(%job, "the grant or the membership that a job rests on is withdrawn; it is cancelled");
+                    self.control_own_job(step, job, JobControl::Cancel)?;
+                }
+                continue;
+            }
             let due = self.applying.running.get_mut(&job).is_some_and(|running| {
                 let due = running.retry_ms.is_some_and(|at| at <= now);
                 if due {

@@ -121,6 +121,24 @@ fn rights_are_asked_of_the_target_and_of_the_source() {
 }
 
 #[test]
+fn a_job_whose_grant_is_withdrawn_stops_with_nothing_more_done() {
+    let (mut world, source, target) = World::mirror();
+    for at in 0..5 {
+        world.write(A, source, &format!("f{at}"), &format!("content {at}"));
+    }
+    world.nodes[B].hold_legs = true;
+    world.tell(A, World::sync(30_000));
+    assert!(world.run_until(10_000, |world| world.nodes[B].legs.len() == 1));
+    world.allow(B, "dst", A, Rights::NONE);
+    world.run_for(1_000);
+    assert!(world.nodes[B].legs.is_empty(), "stopped within a second: {}", world.tail());
+    world.release(B);
+    world.closed();
+    assert!(world.files(B, target).is_empty());
+    assert_eq!(world.newest(A).unwrap().totals.skipped, 5);
+}
+
+#[test]
 fn many_deletes_wait_for_a_person_who_approves_what_was_shown() {
     let (mut world, source, target) = World::mirror();
     for at in 0..20 {
