@@ -13,11 +13,15 @@ use super::{Core, CoreError, Step};
 const GATE_WAIT_MS: u64 = 30_000;
 /// Pause before a scheduled run that found the gate closed is tried again, in milliseconds.
 const RETRY_MS: u64 = 5_000;
+/// A source that never rests is run after this many settle times, however busy it is.
+const SETTLES_MAX: u64 = 6;
 
 /// When each conduit is to run next, in monotonic milliseconds.
 #[derive(Default)]
 pub(super) struct Due {
     at_ms: BTreeMap<ConduitId, u64>,
+    /// When the first change came that an instant schedule has not run for yet.
+    stirred_ms: BTreeMap<ConduitId, u64>,
 }
 
 impl Due {
@@ -49,6 +53,7 @@ impl Core {
             let active = !conduit.removed.value && settings.enabled.value && !settings.paused.value;
             if conduit.coordinator() != self.me || !active {
                 self.due.at_ms.remove(&conduit.id);
+                self.due.stirred_ms.remove(&conduit.id);
                 continue;
             }
             let touched = changed.contains(&conduit.source.location) || changed.contains(&conduit.target.location);
@@ -58,8 +63,13 @@ impl Core {
                     continue;
                 }
                 Schedule::Instant { settle_ms } if touched => {
-                    self.due.at_ms.insert(conduit.id, now + u64::from(settle_ms));
-                    continue;
+                    let settle_ms = u64::from(settle_ms);
+                    let stirred_ms = *self.due.stirred_ms.entry(conduit.id).or_insert(now);
+                    let at_ms = (now + settle_ms).min(stirred_ms + settle_ms * SETTLES_MAX);
+                    self.due.at_ms.insert(conduit.id, at_ms);
+                    if at_ms > now {
+                        continue;
+                    }
                 }
                 Schedule::Instant { .. } | Schedule::Every { .. } => {}
             }
@@ -76,6 +86,7 @@ impl Core {
                 Schedule::Instant { .. } | Schedule::Manual => self.due.at_ms.remove(&conduit.id),
             };
             if !busy {
+                self.due.stirred_ms.remove(&conduit.id);
                 let call = SyncCall { caller: None, plan: None, approve: false };
                 self.attempt(step, conduit.id, Purpose::Sync(call), Some(GATE_WAIT_MS));
             }

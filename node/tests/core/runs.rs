@@ -239,3 +239,16 @@ fn a_directory_of_a_location_can_be_an_end() {
     world.closed();
     assert_eq!(world.files(B, target), [file("beside", "four"), file("to/x/a", "one")].into());
 }
+
+#[test]
+fn an_instant_schedule_fires_although_the_source_never_rests() {
+    let (mut world, source, target) = World::mirror();
+    let change = ConduitChange { schedule: Some(Schedule::Instant { settle_ms: 5_000 }), ..ConduitChange::default() };
+    world.tell(A, Command::SetConduit { conduit: "docs".to_owned(), change });
+    world.run_for(10_000);
+    for at in 0..50 {
+        world.write(A, source, "log", &format!("line {at}"));
+        world.run_for(1_000);
+    }
+    assert!(world.files(B, target).contains_key("log"), "a change a second, for 50 seconds: {}", world.tail());
+}
