@@ -140,10 +140,10 @@ impl Sequence {
     /// Before the first row.
     pub const ZERO: Self = Self(0);
 
-    /// The next position. Overflow is not reachable: 2^64 rows.
+    /// The next position. The last one has none after it; a device that counts its own rows does not get there.
     #[must_use]
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 

@@ -79,6 +79,8 @@ pub const EVIDENCE_AGE_MS_MAX: u64 = 5_000;
 pub const CONFIG_EVIDENCE_AGE_MS_MAX: u64 = 60_000;
 /// Clock offset beyond which the gate closes and stamps are refused, in milliseconds.
 pub const CLOCK_OFFSET_MS_MAX: u64 = 10 * 60 * 1000;
+/// Latest time that a stamp may bear, in milliseconds: the end of the year 9999. Rows with a later one are refused.
+pub const STAMP_MS_MAX: u64 = 253_402_300_799_999;
 
 /// Shortest time between two announcements of one device, in milliseconds.
 pub const ANNOUNCE_EVERY_MS_MIN: u64 = 100;

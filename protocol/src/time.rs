@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::DeviceId;
-use crate::limits::CLOCK_OFFSET_MS_MAX;
+use crate::limits::{CLOCK_OFFSET_MS_MAX, STAMP_MS_MAX};
 
 /// Hybrid logical clock reading: milliseconds of wall time, a counter within it, and who wrote it.
 ///
@@ -26,14 +26,17 @@ impl Stamp {
     }
 
     /// The next stamp of `self.device` after `self`, at wall time `wall_ms`.
+    ///
+    /// The own one never passes [`STAMP_MS_MAX`]: no wall clock does, and nothing ahead of it is witnessed.
     #[must_use]
     pub fn next(self, wall_ms: u64) -> Self {
+        let wall_ms = wall_ms.min(STAMP_MS_MAX);
         if wall_ms > self.ms {
             return Self { ms: wall_ms, counter: 0, device: self.device };
         }
         match self.counter.checked_add(1) {
             Some(counter) => Self { counter, ..self },
-            None => Self { ms: self.ms + 1, counter: 0, device: self.device },
+            None => Self { ms: self.ms.saturating_add(1), counter: 0, device: self.device },
         }
     }
 
@@ -47,9 +50,15 @@ impl Stamp {
         }
     }
 
-    /// Whether a received stamp is so far ahead of `wall_ms` that its record is refused (bounded drift).
+    /// Whether a received stamp is further ahead of `wall_ms` than clocks may differ (bounded drift).
     pub const fn is_ahead_of(&self, wall_ms: u64) -> bool {
         self.ms > wall_ms.saturating_add(CLOCK_OFFSET_MS_MAX)
+    }
+
+    /// Whether a clock can have given this stamp. There is a next one after every such stamp, so nobody's word
+    /// is the last.
+    pub const fn is_possible(&self) -> bool {
+        self.ms <= STAMP_MS_MAX
     }
 }
 
@@ -74,6 +83,15 @@ impl<T: Clone + PartialEq> Stamped<T> {
             *self = other.clone();
         }
     }
+
+    /// Takes the later of the two at wall time `wall_ms`, where a stamp that is too far ahead is older than any
+    /// that is not: a date in the future wins nothing. As lawful as [`Stamped::merge`].
+    pub fn merge_at(&mut self, other: &Self, wall_ms: u64) {
+        let rank = |stamp: Stamp| (!stamp.is_ahead_of(wall_ms), stamp);
+        if rank(other.stamp) > rank(self.stamp) {
+            *self = other.clone();
+        }
+    }
 }
 
 #[cfg(test)]
@@ -90,5 +108,28 @@ mod tests {
             last = next;
         }
         assert_eq!((last.ms, last.counter), (10, 0));
+    }
+
+    #[test]
+    fn there_is_a_stamp_after_every_possible_one() {
+        let last = Stamp { ms: STAMP_MS_MAX, counter: u32::MAX, device: DeviceId::from_bytes([1; 32]) };
+        assert!(last.is_possible() && last.next(0) > last);
+        let beyond = Stamp { ms: u64::MAX, ..last };
+        assert!(!beyond.is_possible());
+        assert_eq!(beyond.next(0).ms, u64::MAX, "no overflow");
+    }
+
+    #[test]
+    fn a_date_in_the_future_wins_against_nothing_but_another_one() {
+        let at = |ms| Stamp { ms, counter: 0, device: DeviceId::from_bytes([1; 32]) };
+        let wall_ms = 1_000_000;
+        let [now, future, later] = [wall_ms, wall_ms + CLOCK_OFFSET_MS_MAX + 1, u64::MAX / 2].map(at);
+        for (a, b, winner) in [(now, future, now), (future, later, later), (now, later, now)] {
+            for (first, second) in [(a, b), (b, a)] {
+                let mut merged = Stamped::new(first.ms, first);
+                merged.merge_at(&Stamped::new(second.ms, second), wall_ms);
+                assert_eq!(merged.stamp, winner);
+            }
+        }
     }
 }

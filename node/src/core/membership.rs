@@ -46,7 +46,9 @@ impl Core {
         if let Some(name) = name
             && device.name.value != *name
         {
-            device.name = Stamped::new(name.clone(), after(device.name.stamp, stamp));
+            // A name from the future counts for nothing beside this one.
+            let known = Some(device.name.stamp).filter(|known| !known.is_ahead_of(step.now.wall_ms));
+            device.name = Stamped::new(name.clone(), known.map_or(stamp, |known| after(known, stamp)));
         }
         if let Some(state) = state
             && device.state.value != state
@@ -158,12 +160,13 @@ impl Core {
 }
 
 /// `stamp`, or one past `known` where that was set by a device whose clock is ahead: nobody keeps a person from
-/// revoking it by a date in the future.
+/// revoking it by a date in the future. After the last date there is, a revocation wins against a membership.
 fn after(known: Stamp, stamp: Stamp) -> Stamp {
-    match known.counter.checked_add(1) {
-        Some(counter) if known > stamp => Stamp { ms: known.ms, counter, ..stamp },
-        Some(_) | None => stamp,
+    if known <= stamp {
+        return stamp;
     }
+    let next = Stamp { device: stamp.device, ..known }.next(0);
+    if next.is_possible() { next } else { Stamp { device: stamp.device, ..known } }
 }
 
 impl Fault {

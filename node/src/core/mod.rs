@@ -136,7 +136,7 @@ impl Core {
             due: Due::default(),
             asked: BTreeMap::new(),
         };
-        let mut step = Step { now, txn: core.store.write()?, out, own_rows_changed: false };
+        let mut step = Step::begin(now, &core.store, out)?;
         core.begin_library(&mut step)?;
         core.begin_locations(&mut step)?;
         core.begin_applying(&mut step)?;
@@ -159,7 +159,7 @@ impl Core {
     /// Takes a batch of inputs. What is pushed to `out` may happen once this has returned: it is durable.
     pub fn step(&mut self, now: Now, inputs: Vec<Input>, out: &mut Vec<Output>) -> Result<(), CoreError> {
         let mut wishes = Vec::new();
-        let mut step = Step { now, txn: self.store.write()?, out: &mut wishes, own_rows_changed: false };
+        let mut step = Step::begin(now, &self.store, &mut wishes)?;
         for input in inputs {
             self.take(&mut step, input)?;
         }

@@ -10,7 +10,7 @@ use tidegate_protocol::index::EntryState;
 use tidegate_protocol::path::EntryPath;
 use tidegate_protocol::time::Stamp;
 use tidegate_storage::disk::RootIdentity;
-use tidegate_storage::store::{AuthorState, Change, JobRecord, Txn};
+use tidegate_storage::store::{AuthorState, Change, JobRecord, Store, Txn};
 
 use super::CoreError;
 use super::file_sync::{ItemSkipped, installed_bytes};
@@ -27,6 +27,15 @@ pub(super) struct Step<'a> {
     pub(super) out: &'a mut Vec<Output>,
     /// Own rows were written, so a new head is due before the commit.
     pub(super) own_rows_changed: bool,
+}
+
+impl<'a> Step<'a> {
+    /// Begins a step: one moment, one transaction.
+    pub(super) fn begin(now: Now, store: &Store, out: &'a mut Vec<Output>) -> Result<Self, CoreError> {
+        let mut txn = store.write()?;
+        txn.set_wall_ms(now.wall_ms);
+        Ok(Self { now, txn, out, own_rows_changed: false })
+    }
 }
 
 impl Step<'_> {

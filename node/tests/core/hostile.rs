@@ -1,15 +1,19 @@
 //! What other devices may send, and how little comes of it.
 
-use tidegate::core::command::{Command, FaultCode, Reply};
+use tidegate::core::command::{Command, ConduitChange, FaultCode, Reply};
 use tidegate::core::io::{Input, Ticket};
 use tidegate_protocol::codec;
 use tidegate_protocol::file_sync::{Action, DeleteMode, Item, JobKey, JobKind, JobSpec, PreImage};
 use tidegate_protocol::id::{DeviceId, Sequence};
-use tidegate_protocol::index::Version;
-use tidegate_protocol::library_sync::{Head, SignedHead};
+use tidegate_protocol::index::{Rights, Version};
+use tidegate_protocol::library_sync::{Fact, Head, SignedHead};
+use tidegate_protocol::limits::{CLOCK_OFFSET_MS_MAX, STAMP_MS_MAX};
+use tidegate_protocol::time::{Stamp, Stamped};
 use tidegate_protocol::wire::{Fetch, RefusalCode, Request, Response, Want};
 
-use crate::harness::{A, B, C, World, id, key, path};
+use tidegate_storage::store::Change;
+
+use crate::harness::{A, B, C, World, id, key, label, path};
 
 /// Lets `node` be asked something by `peer`, and returns what it answers.
 fn question(world: &mut World, node: usize, peer: DeviceId, request: Request) -> Response {
@@ -189,4 +193,45 @@ fn a_job_is_taken_only_from_its_coordinator_and_only_if_it_is_the_newest() {
     assert_eq!(refusal(&question(&mut world, B, id(A), items)), RefusalCode::NotAllowed, "a removal in a copy job");
     world.run_for(2_000);
     assert_eq!(world.files(B, target).len(), 2);
+}
+
+#[test]
+fn a_date_in_the_future_wins_nothing_and_keeps_no_replica_from_being_level() {
+    let mut world = World::new(3);
+    world.pair(A, B);
+    world.pair(A, C);
+    world.run_for(40_000);
+    world.link(A, B);
+    world.conduit("docs", "A:src", "B:dst", ConduitChange::default());
+    world.run_for(3_000);
+    let (now_ms, year_ms) = (world.now().wall_ms, 365 * 86_400_000);
+    for ms in [now_ms + 2 * CLOCK_OFFSET_MS_MAX, now_ms + year_ms, STAMP_MS_MAX] {
+        let stamp = Stamp { ms, counter: u32::MAX, device: id(B) };
+        let mut forged = world.conduit_named(B, "docs").unwrap();
+        forged.settings.enabled = Stamped::new(false, stamp);
+        forged.removed = Stamped::new(true, stamp);
+        let mut named = world.store(B).read().unwrap().device_fact(id(A)).unwrap().unwrap();
+        named.name = Stamped::new(label("owned"), stamp);
+        let mut txn = world.store(B).write().unwrap();
+        txn.put_own(vec![Change::fact(Fact::Conduit(Box::new(forged))), Change::fact(Fact::Device(named))]).unwrap();
+        txn.commit().unwrap();
+        world.tell(B, Command::Allow { location: "dst".to_owned(), device: "C".to_owned(), rights: Rights::NONE });
+        world.run_for(40_000);
+        assert!(world.level(&[A, B, C]), "{ms}: {}", world.tail());
+        for at in [A, B, C] {
+            let Reply::Conduit(view) = world.tell(at, Command::Conduit("docs".to_owned())) else { panic!() };
+            assert!(view.enabled, "{ms} at {at}");
+            let Reply::Device(view) = world.tell(at, Command::Device("A".to_owned())) else { panic!() };
+            assert_eq!(view.name, label("A"), "{ms} at {at}");
+        }
+    }
+    let change = ConduitChange { parallel_transfers: Some(7), ..ConduitChange::default() };
+    world.tell(A, Command::SetConduit { conduit: "docs".to_owned(), change });
+    world.tell(A, Command::RenameDevice { device: "A".to_owned(), name: label("Attic") });
+    world.run_for(3_000);
+    for at in [A, B, C] {
+        let Reply::Conduit(view) = world.tell(at, Command::Conduit("docs".to_owned())) else { panic!() };
+        assert_eq!(view.parallel_transfers, 7, "at {at}");
+        assert!(world.ask(at, Command::Device("Attic".to_owned())).is_ok(), "at {at}");
+    }
 }

@@ -129,17 +129,19 @@ impl Root {
 
 impl Conduit {
     /// Joins what two devices say of one conduit. Commutative, associative, idempotent.
-    pub fn merge(&mut self, other: &Self) {
-        self.settings.name.merge(&other.settings.name);
-        self.settings.enabled.merge(&other.settings.enabled);
-        self.settings.paused.merge(&other.settings.paused);
-        self.settings.schedule.merge(&other.settings.schedule);
-        self.settings.selection.merge(&other.settings.selection);
-        self.settings.parallel_transfers.merge(&other.settings.parallel_transfers);
-        self.settings.bandwidth_limit.merge(&other.settings.bandwidth_limit);
-        self.settings.strategy.merge(&other.settings.strategy);
-        self.settings.delete_mode.merge(&other.settings.delete_mode);
-        self.removed.merge(&other.removed);
+    ///
+    /// At wall time `wall_ms`: what is stamped too far ahead of it counts for nothing beside anything else.
+    pub fn merge(&mut self, other: &Self, wall_ms: u64) {
+        self.settings.name.merge_at(&other.settings.name, wall_ms);
+        self.settings.enabled.merge_at(&other.settings.enabled, wall_ms);
+        self.settings.paused.merge_at(&other.settings.paused, wall_ms);
+        self.settings.schedule.merge_at(&other.settings.schedule, wall_ms);
+        self.settings.selection.merge_at(&other.settings.selection, wall_ms);
+        self.settings.parallel_transfers.merge_at(&other.settings.parallel_transfers, wall_ms);
+        self.settings.bandwidth_limit.merge_at(&other.settings.bandwidth_limit, wall_ms);
+        self.settings.strategy.merge_at(&other.settings.strategy, wall_ms);
+        self.settings.delete_mode.merge_at(&other.settings.delete_mode, wall_ms);
+        self.removed.merge_at(&other.removed, wall_ms);
     }
 
     /// The device that resolves and dispatches: the source's.
@@ -147,15 +149,11 @@ impl Conduit {
         self.source.device
     }
 
-    /// Both ends on one device: jobs need no wire.
-    pub fn is_local(&self) -> bool {
-        self.source.device == self.target.device
-    }
-
-    /// The newest stamp in the definition. A job of an older definition is refused.
-    pub fn definition(&self) -> Stamp {
+    /// Every stamp in the definition.
+    pub fn stamps(&self) -> [Stamp; 11] {
         let s = &self.settings;
         [
+            self.created,
             s.name.stamp,
             s.enabled.stamp,
             s.paused.stamp,
@@ -167,7 +165,15 @@ impl Conduit {
             s.delete_mode.stamp,
             self.removed.stamp,
         ]
-        .into_iter()
-        .fold(self.created, Stamp::max)
+    }
+
+    /// Both ends on one device: jobs need no wire.
+    pub fn is_local(&self) -> bool {
+        self.source.device == self.target.device
+    }
+
+    /// The newest stamp in the definition. A job of an older definition is refused.
+    pub fn definition(&self) -> Stamp {
+        self.stamps().into_iter().fold(self.created, Stamp::max)
     }
 }

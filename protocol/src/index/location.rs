@@ -90,10 +90,20 @@ pub enum DeviceState {
 }
 
 impl Device {
-    /// Joins what two devices say of one. Commutative, associative, idempotent.
-    pub fn merge(&mut self, other: &Self) {
-        self.name.merge(&other.name);
-        self.state.merge(&other.state);
+    /// Joins what two devices say of one, at wall time `wall_ms`. Commutative, associative, idempotent.
+    ///
+    /// A name from the future counts for nothing beside any other. Of states the latest stamp holds whatever its
+    /// date: a revocation must outlive every date that the revoked device could name, and is stamped to do so. At one
+    /// moment a revocation wins.
+    pub fn merge(&mut self, other: &Self, wall_ms: u64) {
+        self.name.merge_at(&other.name, wall_ms);
+        let rank = |state: &Stamped<DeviceState>| {
+            let revoked = state.value == DeviceState::Revoked;
+            (state.stamp.ms, state.stamp.counter, revoked, state.stamp.device)
+        };
+        if rank(&other.state) > rank(&self.state) {
+            self.state = other.state.clone();
+        }
         self.membership = self.membership.max(other.membership);
     }
 }

@@ -29,10 +29,11 @@ impl Version {
     /// No event.
     pub const NONE: Self = Self(Vec::new());
 
-    /// Adds an event of `device`, numbered at least `at_least`.
+    /// Adds an event of `device`, numbered at least `at_least`. After the last number there is, which only a hostile
+    /// device names, events of that device on that path are not told apart any more: content still is.
     pub fn bump(&mut self, device: DeviceId, at_least: u64) {
         match self.0.binary_search_by_key(&device, |(d, _)| *d) {
-            Ok(at) => self.0[at].1 = at_least.max(self.0[at].1 + 1),
+            Ok(at) => self.0[at].1 = at_least.max(self.0[at].1.saturating_add(1)),
             Err(at) => self.0.insert(at, (device, at_least.max(1))),
         }
     }

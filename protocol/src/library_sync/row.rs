@@ -6,6 +6,7 @@ use crate::file_sync::{Conduit, GenerationRecord};
 use crate::id::{ConduitId, DeviceId, LocationId, Sequence};
 use crate::index::{Device, EntryState, Location};
 use crate::path::EntryPath;
+use crate::time::Stamp;
 
 /// One fact, as its author last stated it. The log is compacted by nature: a key has one row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,24 +74,36 @@ impl Fact {
         }
     }
 
+    /// Whether every stamp in it is one that a clock can give.
+    fn is_possible(&self) -> bool {
+        match self {
+            Self::Device(device) => device.name.stamp.is_possible() && device.state.stamp.is_possible(),
+            Self::Location(location) => location.stamp.is_possible(),
+            Self::Conduit(conduit) => conduit.stamps().iter().all(Stamp::is_possible),
+            Self::Generation(_) => true,
+        }
+    }
+
     /// Merges what another author says under the same key into this.
     ///
-    /// Devices and conduits merge field by field; single-author facts never meet a second author.
-    pub fn merge(&mut self, other: &Self) {
+    /// Devices and conduits merge field by field, at wall time `wall_ms`; single-author facts never meet a second
+    /// author.
+    pub fn merge(&mut self, other: &Self, wall_ms: u64) {
         match (self, other) {
-            (Self::Device(mine), Self::Device(theirs)) => mine.merge(theirs),
-            (Self::Conduit(mine), Self::Conduit(theirs)) => mine.merge(theirs),
+            (Self::Device(mine), Self::Device(theirs)) => mine.merge(theirs, wall_ms),
+            (Self::Conduit(mine), Self::Conduit(theirs)) => mine.merge(theirs, wall_ms),
             (Self::Device(_) | Self::Location(_) | Self::Conduit(_) | Self::Generation(_), _) => {}
         }
     }
 }
 
 impl Row {
-    /// Whether key and body fit together: the one check that a decoded row needs besides authorship.
+    /// Whether key and body fit together, and every stamp is one that a clock can give: the one check that a decoded
+    /// row needs besides authorship.
     pub fn is_coherent(&self) -> bool {
         match (&self.key, &self.body) {
             (RowKey::Entry(..), RowBody::Entry(_)) => true,
-            (RowKey::Fact(key), RowBody::Fact(fact)) => fact.key() == *key,
+            (RowKey::Fact(key), RowBody::Fact(fact)) => fact.key() == *key && fact.is_possible(),
             (RowKey::Entry(..), RowBody::Fact(_)) | (RowKey::Fact(_), RowBody::Entry(_)) => false,
         }
     }

@@ -28,12 +28,12 @@ impl Reader {
 
     /// What all authors together say under one key.
     pub fn merged(&self, key: &FactKey) -> Result<Option<Fact>, StoreError> {
-        Ok(merge(self.facts_under(&fact_prefix(key))?).pop())
+        Ok(merge(self.wall_ms(), self.facts_under(&fact_prefix(key))?).pop())
     }
 
     /// The devices of the library, merged, sorted by id.
     pub fn devices(&self) -> Result<Vec<Device>, StoreError> {
-        Ok(merge(self.facts(FactKind::Device)?).into_iter().filter_map(device).collect())
+        Ok(merge(self.wall_ms(), self.facts(FactKind::Device)?).into_iter().filter_map(device).collect())
     }
 
     /// One device, merged.
@@ -43,7 +43,7 @@ impl Reader {
 
     /// The conduits, merged, sorted by id; removed ones among them.
     pub fn conduits(&self) -> Result<Vec<Conduit>, StoreError> {
-        Ok(merge(self.facts(FactKind::Conduit)?).into_iter().filter_map(conduit).collect())
+        Ok(merge(self.wall_ms(), self.facts(FactKind::Conduit)?).into_iter().filter_map(conduit).collect())
     }
 
     /// One conduit, merged.
@@ -80,11 +80,11 @@ impl Reader {
 }
 
 /// Joins neighbours of one key.
-fn merge(facts: Vec<(DeviceId, Fact)>) -> Vec<Fact> {
+fn merge(wall_ms: u64, facts: Vec<(DeviceId, Fact)>) -> Vec<Fact> {
     let mut merged: Vec<Fact> = Vec::new();
     for (_, fact) in facts {
         match merged.last_mut() {
-            Some(last) if last.key() == fact.key() => last.merge(&fact),
+            Some(last) if last.key() == fact.key() => last.merge(&fact, wall_ms),
             Some(_) | None => merged.push(fact),
         }
     }

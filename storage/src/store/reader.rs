@@ -32,6 +32,11 @@ pub trait Tables {
 
     /// Visits the keys of a range in order.
     fn walk(&self, table: Table, range: KeyRange<'_>, order: Order, visit: &mut Visit<'_>) -> Result<(), StoreError>;
+
+    /// The wall time at which shared facts are merged, in milliseconds; later than any stamp unless it was told.
+    fn wall_ms(&self) -> u64 {
+        u64::MAX
+    }
 }
 
 /// Everything that can be read, from a [`Snapshot`] or inside a [`Txn`] (which sees its own writes).
@@ -77,6 +82,10 @@ impl Tables for Snapshot {
 }
 
 impl Tables for Txn {
+    fn wall_ms(&self) -> u64 {
+        self.told_wall_ms()
+    }
+
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.table(table)?.get(key)?.map(|guard| guard.value().to_vec()))
     }

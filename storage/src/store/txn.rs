@@ -9,8 +9,9 @@ use super::tables::{Table, after_prefix};
 
 /// A write transaction. [`Txn::commit`] makes it durable; dropping it undoes all of it.
 pub struct Txn {
-    txn: WriteTransaction,
+    redb: WriteTransaction,
     device: DeviceId,
+    wall_ms: u64,
 }
 
 /// A table open for writing. A table is open once at a time, so it is never held across another method.
@@ -18,7 +19,7 @@ pub(super) type WriteTable<'a> = redb::Table<'a, &'static [u8], &'static [u8]>;
 
 impl Txn {
     pub(super) const fn new(txn: WriteTransaction, device: DeviceId) -> Self {
-        Self { txn, device }
+        Self { redb: txn, device, wall_ms: u64::MAX }
     }
 
     /// Whose replica this is.
@@ -26,13 +27,22 @@ impl Txn {
         self.device
     }
 
+    /// Tells the wall time, in milliseconds: shared facts that are stamped too far ahead of it win against none.
+    pub const fn set_wall_ms(&mut self, wall_ms: u64) {
+        self.wall_ms = wall_ms;
+    }
+
+    pub(super) const fn told_wall_ms(&self) -> u64 {
+        self.wall_ms
+    }
+
     /// Commits. When it returns, everything is on the disk; on an error nothing of it is.
     pub fn commit(self) -> Result<(), StoreError> {
-        Ok(self.txn.commit()?)
+        Ok(self.redb.commit()?)
     }
 
     pub(super) fn table(&self, table: Table) -> Result<WriteTable<'_>, StoreError> {
-        Ok(self.txn.open_table(table.definition())?)
+        Ok(self.redb.open_table(table.definition())?)
     }
 
     pub(super) fn put(&self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {

@@ -194,7 +194,7 @@ type Forgery = fn(&mut Vec<Row>, &mut Sequence, &mut Sequence);
 
 #[test]
 fn forged_rows_are_refused_and_nothing_is_changed() {
-    let cases: [(&str, Forgery, Refusal); 12] = [
+    let cases: [(&str, Forgery, Refusal); 13] = [
         ("gap", |_, from, _| *from = Sequence(1), Refusal::Gap { have: Sequence::ZERO }),
         ("rows out of order", |rows, _, _| rows.swap(1, 2), Refusal::Order),
         ("one number twice", |rows, _, _| rows[2].sequence = rows[1].sequence, Refusal::Order),
@@ -202,6 +202,14 @@ fn forged_rows_are_refused_and_nothing_is_changed() {
         ("beyond the stated end", |_, _, upto| *upto = Sequence(3), Refusal::Order),
         ("one key twice", |rows, _, _| rows[2].key = rows[1].key.clone(), Refusal::Incoherent),
         ("key and body differ", |rows, _, _| rows[1].key = rows[0].key.clone(), Refusal::Incoherent),
+        (
+            "a date after which there is none",
+            |rows, _, _| {
+                let RowBody::Fact(Fact::Location(location)) = &mut rows[0].body else { panic!() };
+                location.stamp.ms = u64::MAX;
+            },
+            Refusal::Incoherent,
+        ),
         (
             "another's location",
             |rows, _, _| rows[0].body = RowBody::Fact(location(device(3), HOME, "/a", false)),
