@@ -97,6 +97,16 @@ pub const SMALL_FILE_BYTES_MAX: u64 = CHUNK_BYTES;
 /// Chunk hashes in one outline answer: 32 bytes each.
 pub const OUTLINE_CHUNKS_MAX: usize = 16 << 10;
 
+/// Deletes of one plan beyond which the places they rest on are looked at a second time: a checkout or an unpacking
+/// empties directories for a moment, and a scan in that moment sees them empty.
+pub const BULK_DELETES_MAX: u64 = 20;
+/// Time between the plan and the second look, in milliseconds.
+pub const BULK_SETTLE_MS: u64 = 5_000;
+/// Quiet that both ends must have had before the second look, in milliseconds.
+pub const BULK_QUIET_MS: u64 = 2_000;
+/// The second look is taken after this time however busy the ends are, in milliseconds.
+pub const BULK_SETTLE_MS_MAX: u64 = 30_000;
+
 /// Follow-up generations of one sync before it is left to the next run.
 pub const FOLLOW_UPS_MAX: u32 = 3;
 
@@ -113,3 +123,4 @@ const _: () = assert!(CHUNK_BYTES.is_power_of_two() && CHUNK_BYTES > 1024);
 const _: () = assert!(NAME_BYTES_MAX < PATH_BYTES_MAX && PATH_BYTES_MAX < ROWS_BYTES_MAX);
 const _: () = assert!(RULE_BYTES_MAX < RULES_BYTES_MAX && RULES_BYTES_MAX < ROWS_BYTES_MAX);
 const _: () = assert!(ANSWER_MS_MAX > EVIDENCE_AGE_MS_MAX);
+const _: () = assert!(BULK_QUIET_MS < BULK_SETTLE_MS && BULK_SETTLE_MS < BULK_SETTLE_MS_MAX);

@@ -75,6 +75,7 @@ fn requests_have_these_bytes() {
         (Request::JobControl { job: job(), control: JobControl::Cancel }, "06c0*16 ac02d1*32 0002"),
         (Request::Coordinate { conduit: ConduitId::from_bytes([0xc0; 16]), what }, "07c0*16 0000b0ea01"),
         (Request::Fetch(Fetch { job: job(), wants: vec![want] }), "08c0*16 ac02d1*32 00010178ee*32 0005"),
+        (Request::Look { location: LocationId::from_bytes([0x22; 16]), paths: vec![path("a")] }, "0a22*16 010161"),
     ] {
         assert_eq!(shown(&request.encode()), golden);
         assert_eq!(Request::decode(&request.encode()), Ok(request));
@@ -94,6 +95,7 @@ fn responses_have_these_bytes() {
         (Response::Pieces(vec![bytes, failed]), "070200000568656c6c6f010101"),
         (Response::Outline { chunks: vec![[3; 32]] }, "060103*32 "),
         (Response::Refused(Refusal::new(RefusalCode::Fenced, "no")), "0804026e6f"),
+        (Response::Looking, "09"),
     ] {
         assert_eq!(shown(&response.encode()), golden);
         assert_eq!(Response::decode(&response.encode()), Ok(response));

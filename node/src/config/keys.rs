@@ -223,6 +223,13 @@ pub const KEYS: &[Key] = &[
         show: |s| s.guard_deletes_max.to_string(),
     },
     Key {
+        name: "safety.bulk_deletes",
+        doc: "deletes beyond which a plan is believed only after a second look, 5 seconds later",
+        kind: Kind::Number,
+        set: |s, v| number(&v, 1, i64::MAX).map(|n| s.bulk_deletes = n),
+        show: |s| s.bulk_deletes.to_string(),
+    },
+    Key {
         name: "log.level",
         doc: "error, warn, info, debug or trace",
         kind: Kind::Text,

@@ -102,6 +102,8 @@ pub struct Settings {
     pub guard_percent: u64,
     /// Deletes from which a plan is always held.
     pub guard_deletes_max: u64,
+    /// Deletes beyond which a second look is taken.
+    pub bulk_deletes: u64,
     /// How much is logged.
     pub log_level: LogLevel,
     /// How it is logged.
@@ -131,6 +133,7 @@ impl Default for Settings {
             guard_deletes_min: guards.deletes_min,
             guard_percent: guards.delete_percent,
             guard_deletes_max: guards.deletes_max,
+            bulk_deletes: guards.bulk_deletes,
             log_level: LogLevel::Info,
             log_format: LogFormat::Auto,
             admitted: Vec::new(),
@@ -146,6 +149,7 @@ impl Settings {
             deletes_min: self.guard_deletes_min,
             delete_percent: self.guard_percent,
             deletes_max: self.guard_deletes_max,
+            bulk_deletes: self.bulk_deletes,
         }
     }
 }

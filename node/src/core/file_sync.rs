@@ -155,10 +155,8 @@ impl Core {
     }
 
     fn is_syncing(&self, conduit: ConduitId) -> bool {
-        self.gate
-            .attempts
-            .values()
-            .any(|a| a.conduit == conduit && matches!(a.purpose, Purpose::Sync(_) | Purpose::Verify(_)))
+        let is_run = |purpose: &Purpose| matches!(purpose, Purpose::Sync(_) | Purpose::Verify(_));
+        self.bulk.waits(conduit) || self.gate.attempts.values().any(|a| a.conduit == conduit && is_run(&a.purpose))
     }
 
     /// The resolver has answered an attempt.
@@ -213,6 +211,10 @@ impl Core {
         if !plan.halts.is_empty() && !approved {
             self.hold(step, conduit, plan)?;
             self.answer(step, call.caller, Err(held_fault(conduit, plan)));
+            return Ok(());
+        }
+        if self.needs_second_look(conduit, plan) {
+            self.put_off(step, conduit, call.clone(), plan);
             return Ok(());
         }
         if call.approve {

@@ -225,6 +225,19 @@ impl Core {
         Ok(())
     }
 
+    /// Paths are to be looked at again, whatever any watcher says; without paths, everything.
+    pub(super) fn look_at(&mut self, step: &Step<'_>, id: LocationId, paths: Vec<EntryPath>) {
+        let now = step.now.monotonic_ms;
+        let Some(own) = self.locations.own.get_mut(&id) else { return };
+        if paths.is_empty() || own.dirty.len() + paths.len() > DIRTY_PATHS_MAX {
+            own.scan_due.get_or_insert(ScanDue { at_ms: now });
+            return;
+        }
+        for path in paths {
+            own.dirty.entry(path).or_insert(Hint { first_ms: now, due_ms: now }).due_ms = now;
+        }
+    }
+
     pub(super) fn on_drained(&mut self, id: LocationId, barrier: u64) {
         if let Some(own) = self.locations.own.get_mut(&id) {
             own.drained = own.drained.max(barrier);

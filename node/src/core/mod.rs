@@ -12,6 +12,8 @@
 //! device whose disk changes, `conduits` and `people` answer people.
 
 mod applying;
+mod bulk;
+mod business;
 pub mod command;
 mod conduits;
 mod dispatch;
@@ -36,12 +38,13 @@ use std::collections::BTreeMap;
 
 use ed25519_dalek::SigningKey;
 use tidegate_protocol::file_sync::Guards;
-use tidegate_protocol::id::{DeviceId, Label};
+use tidegate_protocol::id::{ConduitId, DeviceId, Label};
 use tidegate_protocol::library_sync::{Head, SignedHead};
 use tidegate_protocol::time::Stamp;
 use tidegate_storage::store::{Store, StoreError};
 
 use self::applying::Applying;
+use self::bulk::Bulk;
 use self::draw::Draw;
 use self::file_sync::FileSyncService;
 use self::gate::Gate;
@@ -94,6 +97,7 @@ pub struct Core {
     gate: Gate,
     service: FileSyncService,
     applying: Applying,
+    bulk: Bulk,
     due: Due,
     asked: BTreeMap<Ticket, Asked>,
 }
@@ -107,6 +111,7 @@ enum Asked {
     Job(tidegate_protocol::file_sync::JobKey),
     Coordinate(Ticket, Label),
     Control(Ticket),
+    Look { conduit: ConduitId, device: DeviceId },
 }
 
 impl Core {
@@ -133,6 +138,7 @@ impl Core {
             gate: Gate::default(),
             service: FileSyncService::default(),
             applying: Applying::default(),
+            bulk: Bulk::default(),
             due: Due::default(),
             asked: BTreeMap::new(),
         };
@@ -178,6 +184,7 @@ impl Core {
             self.service.next_wake(),
             self.due.next_wake(),
             self.applying.next_wake(),
+            self.bulk.next_wake(),
         ]
         .into_iter()
         .flatten()
@@ -217,6 +224,7 @@ impl Core {
     /// own disk, and the last room signs and announces what all of them wrote.
     fn pass_time(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
         self.tend_applying(step)?;
+        self.tend_bulk(step)?;
         self.tend_schedule(step)?;
         self.tend_service(step)?;
         self.tend_gate(step)?;

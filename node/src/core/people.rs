@@ -296,6 +296,7 @@ impl Core {
                     Some(_) | None => refuse(RefusalCode::NotFound, "no such conduit here"),
                 },
                 Request::Fetch(fetch) => return self.on_fetch(step, ticket, peer, &fetch),
+                Request::Look { location, paths } => self.on_look(step, peer, location, paths)?,
                 Request::Outline { job, path, content } => {
                     self.on_outline(step, peer, &job.conduit, &path, &content)?
                 }
@@ -330,6 +331,10 @@ impl Core {
                     other => Err(self.remote_fault(other)),
                 };
                 step.out.push(Output::Reply { ticket, reply });
+                Ok(())
+            }
+            Some(Asked::Look { conduit, device }) => {
+                self.on_look_answer(step, conduit, device, &result);
                 Ok(())
             }
             Some(Asked::Control(ticket)) => {

@@ -76,7 +76,9 @@ impl Core {
             if self.due.at_ms.get(&conduit.id).is_none_or(|at| *at > now) {
                 continue;
             }
-            let busy = self.service.is_running(conduit.id) || self.gate.of(conduit.id).is_some();
+            let busy = self.service.is_running(conduit.id)
+                || self.gate.of(conduit.id).is_some()
+                || self.bulk.waits(conduit.id);
             match settings.schedule.value {
                 Schedule::Every { interval_ms } => self.due.at_ms.insert(conduit.id, now + interval_ms),
                 // A change during a run is looked at after it.

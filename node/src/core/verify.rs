@@ -86,7 +86,9 @@ impl Core {
         }
         let follows = self.close(step, conduit.id, number, status)?;
         let depth = self.follow_depth(step, conduit.id, follows)?;
-        let hopeful = has_other_work(plan, &lasting_skips(step, conduit.id, number)?);
+        // Much that was seen to be gone only once is left to the next run.
+        let hopeful =
+            has_other_work(plan, &lasting_skips(step, conduit.id, number)?) && !self.needs_second_look(conduit, plan);
         if status != Verification::Verified && plan.halts.is_empty() && depth < FOLLOW_UPS_MAX && hopeful {
             self.open_generation(step, conduit, plan, Some(number))?;
         } else if !plan.halts.is_empty() {

@@ -154,6 +154,7 @@ impl Core {
             (Some(running), _, _) => running.phase.clone(),
             (None, Some(_), _) => "held".to_owned(),
             (None, None, Some(_)) => "waiting".to_owned(),
+            (None, None, None) if self.bulk.waits(id) => "waiting".to_owned(),
             (None, None, None) => "idle".to_owned(),
         };
         Ok(ConduitView {

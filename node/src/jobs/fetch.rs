@@ -148,6 +148,7 @@ fn wrong(response: &Response) -> FetchError {
         Response::Outline { .. } => "an outline",
         Response::Pieces(_) => "content",
         Response::Refused(_) => "a refusal",
+        Response::Looking => "an answer to a wish to look",
     };
     broken(&format!("{what} came for an answer to something else"))
 }

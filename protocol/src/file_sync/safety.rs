@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::resolver::Side;
 use super::{Action, ConduitView, DirectionalOps, Item, PlanTotals, PreImage};
 use crate::hash::ContentHash;
+use crate::limits::BULK_DELETES_MAX;
 use crate::path::EntryPath;
 
 /// Top entries that a source must have had for its emptiness to be suspicious.
@@ -79,22 +80,29 @@ pub struct Guards {
     pub delete_percent: u64,
     /// Deletes from which a plan is always held.
     pub deletes_max: u64,
+    /// Deletes beyond which what they rest on is looked at a second time.
+    pub bulk_deletes: u64,
 }
 
 impl Default for Guards {
     fn default() -> Self {
-        Self { enabled: true, deletes_min: 10, delete_percent: 50, deletes_max: 1000 }
+        Self { enabled: true, deletes_min: 10, delete_percent: 50, deletes_max: 1000, bulk_deletes: BULK_DELETES_MAX }
     }
 }
 
 impl Guards {
     /// All of them off.
-    pub const OFF: Self = Self { enabled: false, deletes_min: 0, delete_percent: 0, deletes_max: 0 };
+    pub const OFF: Self = Self { enabled: false, deletes_min: 0, delete_percent: 0, deletes_max: 0, bulk_deletes: 0 };
 
     /// Whether so many deletes on a side of so many files wait for a person.
     pub const fn is_mass_delete(&self, deletes: u64, files: u64) -> bool {
         let most = deletes.saturating_mul(100) > files.saturating_mul(self.delete_percent);
         self.enabled && ((deletes >= self.deletes_min && most) || deletes >= self.deletes_max)
+    }
+
+    /// Whether so many deletes wait for a second look.
+    pub const fn is_bulk(&self, deletes: u64) -> bool {
+        self.enabled && deletes > self.bulk_deletes
     }
 
     /// What the device whose disk changes asks of the items it was given, against its own index.

@@ -119,6 +119,14 @@ pub enum Request {
         /// The content.
         content: ContentHash,
     },
+    /// Look at these paths again: much is to be deleted because they were not there. The answer says only that it
+    /// will be done; a head over a nonce that is asked for afterwards is about the disk as it was then.
+    Look {
+        /// Which location of the answering device.
+        location: LocationId,
+        /// Below the location; empty for all of it.
+        paths: Vec<EntryPath>,
+    },
 }
 
 /// Who is there.
@@ -247,6 +255,8 @@ pub enum Response {
     Pieces(Vec<Piece>),
     /// To anything: no, and why.
     Refused(Refusal),
+    /// To `Look`.
+    Looking,
 }
 
 /// Rows of one device's log, with the head of the state they lead to.
