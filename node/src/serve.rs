@@ -193,6 +193,7 @@ fn core_config(settings: &Settings) -> CoreConfig {
         evidence_age_ms_max: tidegate_protocol::limits::EVIDENCE_AGE_MS_MAX,
         guards: settings.guards(),
         free_bytes_min: settings.min_free,
+        index_rows_max: settings.max_entries,
         parallel_transfers: settings.parallel,
     }
 }

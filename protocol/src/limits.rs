@@ -14,6 +14,17 @@ pub const ROWS_PER_ANSWER_MAX: usize = 4096;
 /// Encoded bytes of rows in one answer; leaves room for the signed head beside them.
 pub const ROWS_BYTES_MAX: usize = FRAME_BYTES_MAX - HEAD_BYTES_MAX - 1024;
 
+/// Answers with rows that are held in memory until the last of them: 16 MiB encoded. What is longer is loaded from
+/// zero, on disk.
+pub const PAGES_HELD_MAX: usize = 16;
+
+/// Rows of one device that another one keeps, unless configured: at about 170 bytes each, 1.7 GB.
+pub const INDEX_ROWS_MAX: u64 = 10_000_000;
+/// Rows of one device that are taken as fast as they come: a first load of a large library.
+pub const INDEX_ROWS_BURST: u64 = 2_000_000;
+/// Rows of one device that are taken in a second after that.
+pub const INDEX_ROWS_PER_S: u64 = 20_000;
+
 /// Largest encoded signed head, in bytes: `LOCATIONS_PER_DEVICE_MAX` statuses and some.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
 

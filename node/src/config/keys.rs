@@ -169,6 +169,13 @@ pub const KEYS: &[Key] = &[
         show: |s| quoted(&plain_duration(s.settle_ms)),
     },
     Key {
+        name: "index.max_entries",
+        doc: "entries of one other device that are kept; one with more is \"over quota\" and not followed any further",
+        kind: Kind::Number,
+        set: |s, v| number(&v, 1_000, i64::MAX).map(|n| s.max_entries = n),
+        show: |s| s.max_entries.to_string(),
+    },
+    Key {
         name: "index.watcher",
         doc: "\"auto\" asks the kernel for changes; \"poll\" only scans",
         kind: Kind::Text,

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 
 use tidegate_protocol::file_sync::Guards;
 use tidegate_protocol::id::{DeviceId, Label};
+use tidegate_protocol::limits::INDEX_ROWS_MAX;
 
 use crate::api::problem::{Code, Problem};
 
@@ -88,6 +89,8 @@ pub struct Settings {
     pub rescan_ms: u64,
     /// Quiet time after a change before it is looked at.
     pub settle_ms: u64,
+    /// Rows that are kept of one other device.
+    pub max_entries: u64,
     /// How locations are watched.
     pub watcher: Watcher,
     /// Transfers at the same time, for new conduits.
@@ -126,6 +129,7 @@ impl Default for Settings {
             hash_threads: std::thread::available_parallelism().map_or(1, |n| (n.get() / 2).max(1) as u32),
             rescan_ms: 3_600_000,
             settle_ms: 250,
+            max_entries: INDEX_ROWS_MAX,
             watcher: Watcher::Auto,
             parallel: 4,
             min_free: 1 << 30,

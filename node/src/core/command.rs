@@ -254,6 +254,8 @@ pub struct DeviceView {
     pub heard_ms_ago: Option<u64>,
     /// Caught in a fork.
     pub quarantined: bool,
+    /// It has more entries than are kept of one device: what it changes is not followed any more.
+    pub over_quota: bool,
 }
 
 /// A location.

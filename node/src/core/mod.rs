@@ -27,8 +27,10 @@ mod locations;
 mod membership;
 mod names;
 mod offers;
+mod past;
 mod people;
 mod progress;
+mod pull;
 mod schedule;
 mod step;
 mod verify;
@@ -72,6 +74,8 @@ pub struct CoreConfig {
     pub guards: Guards,
     /// Free bytes that a copy job must leave.
     pub free_bytes_min: u64,
+    /// Rows that are kept of one other device. What has more is not followed any further.
+    pub index_rows_max: u64,
     /// Transfers at the same time, for new conduits.
     pub parallel_transfers: u32,
 }
@@ -107,7 +111,7 @@ pub struct Core {
 enum Asked {
     Hello(DeviceId),
     Heads(gate::HeadsAsked),
-    Rows(library_sync::RowsAsked),
+    Rows(pull::RowsAsked),
     Job(tidegate_protocol::file_sync::JobKey),
     Coordinate(Ticket, Label),
     Control(Ticket),

@@ -5,7 +5,7 @@ use ::core::net::SocketAddr;
 
 use tidegate_protocol::codec;
 use tidegate_protocol::file_sync::{Baseline, Conduit, Item, ItemOutcome, JobKind, Plan, PlanId, SkipReason};
-use tidegate_protocol::id::{ConduitId, DeviceId, Label, LibraryId, LocationId};
+use tidegate_protocol::id::{ConduitId, DeviceId, Epoch, Label, LibraryId, LocationId};
 use tidegate_protocol::index::EntryState;
 use tidegate_protocol::path::EntryPath;
 use tidegate_protocol::time::Stamp;
@@ -19,6 +19,8 @@ use crate::env::Now;
 
 /// Items read at a time when a whole job is walked.
 const PAGE: usize = 4096;
+/// Epochs of another device that are remembered after it left them.
+const EPOCHS_KEPT: usize = 16;
 
 /// What a step works with.
 pub(super) struct Step<'a> {
@@ -223,6 +225,38 @@ impl Step<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A device has left an epoch for another one. False if that one had been left before: no device goes back.
+    pub(super) fn leave_epoch(&mut self, device: DeviceId, left: Epoch, entered: Epoch) -> Result<bool, CoreError> {
+        let key = format!("left/{device}");
+        let mut epochs: Vec<Epoch> = self.setting(&key)?.unwrap_or_default();
+        let returns = epochs.contains(&entered);
+        epochs.retain(|epoch| *epoch != left);
+        epochs.push(left);
+        epochs.drain(..epochs.len().saturating_sub(EPOCHS_KEPT));
+        self.txn.set_setting(&key, &codec::encode(&epochs))?;
+        Ok(!returns)
+    }
+
+    /// The stamp with which the present epoch of this device began.
+    pub(super) fn epoch_began(&self) -> Result<Option<Stamp>, CoreError> {
+        self.setting("began")
+    }
+
+    /// Remembers it.
+    pub(super) fn set_epoch_began(&mut self, stamp: Stamp) -> Result<(), CoreError> {
+        Ok(self.txn.set_setting("began", &codec::encode(&stamp))?)
+    }
+
+    /// Stamps between which this device was off, in its present epoch, oldest first.
+    pub(super) fn gaps(&self) -> Result<Vec<(Stamp, Stamp)>, CoreError> {
+        Ok(self.setting("gaps")?.unwrap_or_default())
+    }
+
+    /// Remembers them.
+    pub(super) fn set_gaps(&mut self, gaps: &[(Stamp, Stamp)]) -> Result<(), CoreError> {
+        Ok(self.txn.set_setting("gaps", &codec::encode(&gaps))?)
     }
 
     /// The name that the config gave this device at the last start.

@@ -14,6 +14,7 @@ use super::command::{
     ConduitView, DeviceView, Fault, FaultCode, GenerationView, ItemView, JobView, LocationView, PlanView, ProgressView,
     Reply, Statistics, StatusView,
 };
+use super::pull::is_forked;
 use super::{Core, CoreError, Step};
 
 /// Items of a generation that are shown at once.
@@ -52,9 +53,10 @@ impl Core {
         let state = step.txn.author(id)?;
         let peer = self.library.peers.get(&id).filter(|peer| peer.greeted);
         let newest = state.as_ref().and_then(|state| state.newest.as_ref()).map(SignedHead::trusted);
-        let held = state.as_ref().map_or(0, |state| state.upto.0);
+        let arriving = step.txn.arriving(id)?;
+        let held = arriving.as_ref().or(state.as_ref()).map_or(0, |state| state.upto.0);
         let signed = if id == self.me { held } else { newest.as_ref().map_or(0, |head| head.sequence.0) };
-        let resting = state.as_ref().is_some_and(|state| state.rests.is_some());
+        let resting = arriving.is_none() && state.as_ref().is_some_and(|state| state.rests.is_some());
         Ok(DeviceView {
             id: id.to_string(),
             short: id.short(),
@@ -69,8 +71,9 @@ impl Core {
             heard_ms_ago: peer
                 .and_then(|peer| peer.confirmed_ms)
                 .map(|at| step.now.monotonic_ms - at)
-                .or_else(|| newest.map(|head| step.now.wall_ms.saturating_sub(head.wall_ms))),
-            quarantined: state.is_some_and(|state| state.fork.is_some()),
+                .or_else(|| newest.as_ref().map(|head| step.now.wall_ms.saturating_sub(head.wall_ms))),
+            over_quota: id != self.me && newest.as_ref().is_some_and(|head| self.is_over_quota(head)),
+            quarantined: state.as_ref().is_some_and(is_forked) || (id == self.me && self.library.past.is_cloned()),
         })
     }
 

@@ -62,7 +62,7 @@ impl AuthorRecord {
         SetHash::from_bytes(&self.set_hash).ok_or_else(|| StoreError::damaged("a set hash has another length"))
     }
 
-    fn into_state(self) -> Result<AuthorState, StoreError> {
+    pub(super) fn into_state(self) -> Result<AuthorState, StoreError> {
         Ok(AuthorState {
             set_hash: self.hash()?,
             epoch: self.epoch,
@@ -104,7 +104,7 @@ impl Txn {
     /// Follows `epoch` of a device. Nothing happens if it is followed already.
     ///
     /// Of another device, whatever is held of its earlier epoch is wiped; the newest head and the fork proof
-    /// stay. Own rows stay: their numbers count in the new epoch from now on, so no number of the old epoch
+    /// stay. (What is held is kept until the new state is whole by [`Txn::begin_arriving`].) Own rows stay: their numbers count in the new epoch from now on, so no number of the old epoch
     /// is ever used for another row.
     pub fn start_epoch(&mut self, device: DeviceId, epoch: Epoch) -> Result<(), StoreError> {
         match self.author_record(device)? {
@@ -138,6 +138,7 @@ impl Txn {
 
     /// Drops another device whole: when this device leaves its library.
     pub fn forget_author(&mut self, device: DeviceId) -> Result<(), StoreError> {
+        self.drop_arriving(device)?;
         self.wipe_author(device)?;
         self.remove(Table::Authors, device.as_bytes())?;
         Ok(())
@@ -180,7 +181,7 @@ impl Txn {
         Ok(())
     }
 
-    fn wipe_rows(&self, record: &mut AuthorRecord) -> Result<(), StoreError> {
+    pub(super) fn wipe_rows(&self, record: &mut AuthorRecord) -> Result<(), StoreError> {
         let author = record.number.to_be_bytes();
         let mut trees = Vec::new();
         self.walk_prefix(Table::Trees, &author, Order::Forward, &mut |_, value| {

@@ -70,7 +70,11 @@ impl Reader {
 
     fn facts_under(&self, prefix: &[u8]) -> Result<Vec<(DeviceId, Fact)>, StoreError> {
         let mut facts = Vec::new();
-        self.walk_prefix(Table::Facts, prefix, Order::Forward, &mut |_, value| {
+        let arriving = self.arriving_numbers()?;
+        self.walk_prefix(Table::Facts, prefix, Order::Forward, &mut |key, value| {
+            if !arriving.is_empty() && key.last_chunk().is_some_and(|n| arriving.contains(&u32::from_be_bytes(*n))) {
+                return Ok(ControlFlow::Continue(()));
+            }
             let FactRecord { author, fact, .. } = record::decode(value)?;
             facts.push((author, fact));
             Ok(ControlFlow::Continue(()))

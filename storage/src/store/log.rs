@@ -182,6 +182,19 @@ impl Txn {
             return Err(Refusal::NotTheirs.into());
         }
         let author = self.author_record(device)?.filter(|author| author.epoch == epoch).ok_or(Refusal::Epoch)?;
+        self.stage_on(device, author, from, upto, rows, head)
+    }
+
+    /// Stages rows on top of an author's state, wherever that stands.
+    pub(super) fn stage_on(
+        &self,
+        device: DeviceId,
+        author: AuthorRecord,
+        from: Sequence,
+        upto: Sequence,
+        rows: Vec<Row>,
+        head: Option<&SignedHead>,
+    ) -> Result<Stage<'_>, Stop> {
         if author.upto != from {
             return Err(Refusal::Gap { have: author.upto }.into());
         }

@@ -1,6 +1,6 @@
 //! The format of the replica, and the steps from older formats to the present one.
 //!
-//! Format 1 is the first. A later format adds one step to [`STEPS`]; a step runs inside the transaction that
+//! Format 1 is the first; format 2 has a table for rows that are on their way. A later format adds one step to [`STEPS`]; a step runs inside the transaction that
 //! opens the store, so a crash leaves either the old format or the new one whole.
 
 use super::error::StoreError;
@@ -8,13 +8,13 @@ use super::tables::Table;
 use super::txn::Txn;
 
 /// The format that this version writes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Turns format `n` into `n + 1`.
 type Step = fn(&mut Txn) -> Result<(), StoreError>;
 
 /// `STEPS[n - 1]` leads from format `n` to `n + 1`.
-const STEPS: [Step; FORMAT as usize - 1] = [];
+const STEPS: [Step; FORMAT as usize - 1] = [|txn| txn.table(Table::Arriving).map(drop)];
 
 /// Brings a store of format `found` to [`FORMAT`] within `txn`. Says whether anything changed.
 pub(super) fn migrate(txn: &mut Txn, found: u32) -> Result<bool, StoreError> {

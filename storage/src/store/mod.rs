@@ -11,6 +11,7 @@
 //! - what was sent by others is checked whole before any of it is written;
 //! - a local number (of an author or a tree) is never given twice.
 
+mod arriving;
 mod authors;
 mod conduits;
 mod entries;

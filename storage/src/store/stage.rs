@@ -322,7 +322,12 @@ impl<'t> Stage<'t> {
     }
 
     /// Writes everything, each table in key order.
-    pub(super) fn write(mut self) -> Result<(), StoreError> {
+    pub(super) fn write(self) -> Result<(), StoreError> {
+        self.write_to(Table::Authors)
+    }
+
+    /// Writes everything, and the author's state to `states`: the table in which it stands.
+    pub(super) fn write_to(mut self, states: Table) -> Result<(), StoreError> {
         let txn = self.txn;
         for tree in &self.felled {
             txn.remove_prefix(Table::Entries, &tree_prefix(*tree))?;
@@ -369,7 +374,7 @@ impl<'t> Stage<'t> {
         }
         txn.set_next_number(self.next_number)?;
         self.author.set_hash = self.hash.to_bytes();
-        txn.put_author(self.device, &self.author)
+        txn.put(states, self.device.as_bytes(), &record::encode(&self.author))
     }
 
     fn home(&mut self, location: LocationId) -> Result<&mut Home, StoreError> {

@@ -24,6 +24,8 @@ pub enum Table {
     Settings,
     /// device → state of that author.
     Authors,
+    /// device → state of what is on its way of that author.
+    Arriving,
     /// author, location → number and counters of a tree.
     Trees,
     /// tree, path → row of an entry, with this device's stat mark.
@@ -56,10 +58,11 @@ pub enum Table {
 
 impl Table {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Meta,
         Self::Settings,
         Self::Authors,
+        Self::Arriving,
         Self::Trees,
         Self::Entries,
         Self::Facts,
@@ -81,6 +84,7 @@ impl Table {
             Self::Meta => "meta",
             Self::Settings => "settings",
             Self::Authors => "authors",
+            Self::Arriving => "arriving",
             Self::Trees => "trees",
             Self::Entries => "entries",
             Self::Facts => "facts",

@@ -8,5 +8,5 @@ mod store;
 mod tree;
 mod world;
 
-pub(crate) use names::{A, B, C, file, id, key, label, path};
+pub(crate) use names::{A, B, C, file, id, key, label, name, path};
 pub(crate) use world::{LostInput, World};

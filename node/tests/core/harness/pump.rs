@@ -66,6 +66,14 @@ impl World {
             | (Some(LostInput::Drained), Input::Drained { .. }) => return,
             _ => {}
         }
+        let input = match (node.lost, input) {
+            (Some(LostInput::LaterRows), Input::Answer { ticket, result: Ok(Response::Rows(rows)) })
+                if rows.from > tidegate_protocol::id::Sequence::ZERO =>
+            {
+                Input::Answer { ticket, result: Err(NetworkError::Disconnected) }
+            }
+            (_, input) => input,
+        };
         let mut out = Vec::new();
         core.step(now, vec![input], &mut out).unwrap();
         node.steps += 1;

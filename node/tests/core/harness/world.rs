@@ -33,6 +33,8 @@ pub(crate) enum LostInput {
     Rows,
     /// Barriers are never answered.
     Drained,
+    /// Only the first page of rows arrives; asking for the next ones fails.
+    LaterRows,
 }
 
 pub(crate) struct Node {
@@ -117,6 +119,7 @@ impl World {
                     evidence_age_ms_max: 5_000,
                     guards: Guards::default(),
                     free_bytes_min: 0,
+                    index_rows_max: 100_000,
                     parallel_transfers: 4,
                 },
                 start: 0,

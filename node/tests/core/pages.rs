@@ -1,0 +1,113 @@
+//! Rows that come in pages: who is blamed, what is shown meanwhile, and how many are taken.
+
+use tidegate::core::command::{Command, Reply};
+use tidegate::core::io::Input;
+use tidegate_protocol::id::LocationId;
+
+use tidegate_storage::store::AuthorState;
+
+use crate::harness::{A, B, C, LostInput, World, id, name, path};
+
+const D: usize = 3;
+
+/// Files that no watcher tells of, then all of them at once.
+fn fill(world: &mut World, location: LocationId, from: usize, count: usize) {
+    for at in from..from + count {
+        world.tree(A, location).write(&path(&format!("d{}/{at}", at % 100)), b"x");
+    }
+    world.input(A, Input::Hints { location, paths: Vec::new(), overflow: true });
+    world.run_for(2_000);
+}
+
+/// A's rows in many pages at B and D, and A is off. C is of the library but was off when they came, or it has never
+/// been of it.
+fn relayed(joined: bool) -> World {
+    let mut world = World::new(4);
+    for other in [B, D].into_iter().chain(joined.then_some(C)) {
+        world.pair(A, other);
+    }
+    world.run_for(60_000);
+    let location = world.locate(A, "src");
+    if joined {
+        world.halt(C);
+    }
+    fill(&mut world, location, 0, 10_000);
+    world.run_for(60_000);
+    assert!(world.level(&[A, B, D]), "{}", world.tail());
+    world.halt(A);
+    world
+}
+
+/// Whether C holds of A what D does.
+fn is_level(world: &World) -> bool {
+    let of_a = |at| world.author(at, A).map(|state| (state.epoch, state.upto, state.set_hash.digest()));
+    of_a(C) == of_a(D)
+}
+
+#[test]
+fn pages_that_follow_on_what_is_held_are_blamed_on_whoever_brought_them() {
+    let mut world = relayed(true);
+    world.lying = Some(B);
+    world.cut(C, D);
+    world.cut(C, B);
+    world.boot(C);
+    let before = world.author(C, A);
+    world.heal(C, B);
+    world.run_for(20_000);
+    let held = |state: Option<AuthorState>| state.map(|state| (state.upto, state.row_count, state.rests.is_some()));
+    assert_eq!(held(world.author(C, A)), held(before), "only lies were to be had, and what was held stays");
+    world.cut(B, C);
+    world.heal(C, D);
+    world.run_for(20_000);
+    assert!(is_level(&world), "{}", world.tail());
+}
+
+#[test]
+fn a_load_to_which_several_brought_pages_is_begun_again_and_the_last_is_not_blamed() {
+    let mut world = relayed(false);
+    world.lying = Some(B);
+    world.cut(C, D);
+    let library = world.nodes[B].library.unwrap();
+    let paired = |device, joined| Input::Paired { device: id(device), name: name(device), library, joined };
+    world.nodes[C].lost = Some(LostInput::LaterRows);
+    world.input(B, paired(C, false));
+    world.input(C, paired(B, true));
+    let begun = |world: &World| {
+        let arriving = world.store(C).read().unwrap().arriving(id(A)).unwrap();
+        arriving.is_some_and(|state| state.upto.0 > 0)
+    };
+    assert!(world.run_until(60_000, begun), "{}", world.tail());
+    let shown = world.store(C).read().unwrap().location(id(A), LocationId::from_bytes([1; 16])).unwrap();
+    assert!(shown.is_none(), "nothing is shown before it is proven");
+    world.nodes[C].lost = None;
+    world.cut(B, C);
+    world.heal(C, D);
+    // Less than the time for which a liar is not asked.
+    world.run_for(50_000);
+    assert!(is_level(&world), "{}", world.tail());
+}
+
+#[test]
+fn a_device_with_more_entries_than_are_kept_stops_alone() {
+    let mut world = World::new(3);
+    world.pair(A, B);
+    world.pair(A, C);
+    world.run_for(40_000);
+    world.nodes[B].config.index_rows_max = 2_000;
+    world.crash(B);
+    world.run_for(5_000);
+    let location = world.locate(A, "src");
+    fill(&mut world, location, 0, 1_000);
+    world.run_for(5_000);
+    assert!(world.level(&[A, B, C]), "{}", world.tail());
+    let before = world.author(B, A).unwrap();
+    fill(&mut world, location, 1_000, 2_000);
+    world.locate(C, "other");
+    world.run_for(40_000);
+    assert!(world.level(&[A, C]) && world.level(&[B, C]), "{}", world.tail());
+    assert_eq!(world.author(B, A).unwrap().upto, before.upto, "what was there stays");
+    let Reply::Device(view) = world.tell(B, Command::Device("A".to_owned())) else { panic!() };
+    assert!(view.over_quota && !view.caught_up);
+    let Reply::Device(view) = world.tell(C, Command::Device("A".to_owned())) else { panic!() };
+    assert!(!view.over_quota);
+}
