@@ -165,9 +165,16 @@ impl World {
     fn token(&self) -> LibrarySynced {
         let owner = |side, root: &Root| OwnerView {
             device: root.device,
-            locations: vec![LocationView { location: root.location, root_ok: true, scan_complete: true, dirty: 0 }],
+            locations: vec![LocationView {
+                location: root.location,
+                root_ok: true,
+                scan_complete: true,
+                dirty: 0,
+                busy: Vec::new(),
+            }],
             authorized: true,
             quarantined: false,
+            over_quota: false,
             online: true,
             evidence_age_ms: Some(0),
             relayed: false,

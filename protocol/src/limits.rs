@@ -88,6 +88,12 @@ pub const PAIRING_CODE_AGE_MS_MAX: u64 = 5 * 60 * 1000;
 pub const EVIDENCE_AGE_MS_MAX: u64 = 5_000;
 /// Age of the confirmed configuration head of other online devices, in milliseconds.
 pub const CONFIG_EVIDENCE_AGE_MS_MAX: u64 = 60_000;
+/// How long a location may wait to be looked at before the paths that wait are named and left out, in milliseconds.
+pub const BUSY_MS: u64 = 30_000;
+/// Paths that are named so. A location with more of them waits for quiet.
+pub const BUSY_PATHS_MAX: usize = 256;
+/// Encoded bytes of paths that are named so.
+pub const BUSY_BYTES_MAX: usize = 64 << 10;
 /// Clock offset beyond which the gate closes and stamps are refused, in milliseconds.
 pub const CLOCK_OFFSET_MS_MAX: u64 = 10 * 60 * 1000;
 /// Latest time that a stamp may bear, in milliseconds: the end of the year 9999. Rows with a later one are refused.

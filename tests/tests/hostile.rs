@@ -244,6 +244,7 @@ fn heads_that_are_forged_or_of_another_library_change_nothing() {
                 others: vec![own.clone()],
                 generation: u64::MAX,
                 addresses: Vec::new(),
+                busy: Vec::new(),
             })),
             _ => honest(request),
         });
@@ -286,8 +287,10 @@ fn a_generation_claimed_beyond_all_numbers_does_not_stop_the_coordinator() {
     let honest = liar.answers(liar.head.clone(), vec![0]);
     let answers: Answers = Arc::new(move |request| {
         let answer = honest(request)?;
-        let Ok(Response::Heads { own, others, addresses, .. }) = Response::decode(&answer) else { return Some(answer) };
-        Some(codec::encode(&Response::Heads { own, others, generation: u64::MAX, addresses }))
+        let Ok(Response::Heads { own, others, addresses, busy, .. }) = Response::decode(&answer) else {
+            return Some(answer);
+        };
+        Some(codec::encode(&Response::Heads { own, others, generation: u64::MAX, addresses, busy }))
     });
     let _peer = Peer::dial(&liar.key, &two.desk, answers);
     await_device(&two.desk, "nas", |nas| nas["online"] == true).unwrap();

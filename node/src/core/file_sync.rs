@@ -202,6 +202,13 @@ impl Core {
             self.answer(step, call.caller, Err(fault));
             return Ok(());
         }
+        if plan.is_empty() && plan.in_use() > 0 {
+            self.answer(step, call.caller, Err(in_use_fault(conduit, plan)));
+            if call.caller.is_none() {
+                self.schedule_retry(step, conduit.id);
+            }
+            return Ok(());
+        }
         if plan.is_empty() {
             self.agree(step, conduit, baseline, plan)?;
             self.answer(step, call.caller, Ok(Reply::Started(Started { conduit: name, generation: None })));
@@ -460,6 +467,17 @@ fn held_fault(conduit: &Conduit, plan: &Plan) -> Fault {
         format!("{name} is held; nothing was changed"),
         why.join("; "),
         &[&format!("tidegate plan {name}"), &format!("if that is what you want: tidegate approve {}", plan.id.short())],
+    )
+}
+
+fn in_use_fault(conduit: &Conduit, plan: &Plan) -> Fault {
+    let name = &conduit.settings.name.value;
+    let paths: Vec<String> = plan.skips.iter().take(3).map(ToString::to_string).collect();
+    Fault::new(
+        FaultCode::NotCaughtUp,
+        format!("{name} is in step but for what is in constant use; nothing was changed"),
+        format!("{} waiting to be looked at for long: {}", plan.in_use(), paths.join("; ")),
+        &[&format!("when it rests: tidegate sync {name}"), "or hide it by an ignore rule"],
     )
 }
 

@@ -4,15 +4,18 @@
 //! `tidegate_protocol::library_sync::gate::open` grants the token, or its time is over. The token leaves at
 //! once with a wish to resolve, in the same step and so over the same state of the replica.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_protocol::file_sync::{Baseline, Conduit, Plan};
 use tidegate_protocol::id::{ConduitId, DeviceId, LocationId, Nonce};
-use tidegate_protocol::library_sync::gate::{self, GateView, LocationView, OtherView, OwnerView};
-use tidegate_protocol::library_sync::{GateClosed, GateReason, Head, RootState, SignedHead};
+use tidegate_protocol::library_sync::gate;
+use tidegate_protocol::library_sync::{GateClosed, GateReason, Head, SignedHead};
 use tidegate_protocol::limits::ANSWER_MS_MAX;
+use tidegate_protocol::path::EntryPath;
 use tidegate_protocol::wire::{Request, Response};
+use tidegate_storage::store::AuthorState;
 
+use super::evidence::owners;
 use super::file_sync::Purpose;
 use super::io::{Output, Ticket};
 use super::{Asked, Core, CoreError, Step};
@@ -44,22 +47,26 @@ pub(super) struct Attempt {
     began: Now,
     /// When to give up; `None` for never.
     until_ms: Option<u64>,
-    evidence: BTreeMap<DeviceId, Evidence>,
+    pub(super) evidence: BTreeMap<DeviceId, Evidence>,
     asking: BTreeMap<DeviceId, u64>,
     again_ms: BTreeMap<DeviceId, u64>,
     /// Own locations: the barriers that evidence about the own disk waits for.
     barriers: Option<Vec<(LocationId, u64)>>,
-    own_ms: Option<u64>,
+    pub(super) own_ms: Option<u64>,
     /// The wish to resolve that is out.
     pub(super) resolving: Option<Ticket>,
     pub(super) closed: Option<GateClosed>,
+    /// Owners that had seen a newer generation than this device when they were asked last.
+    pub(super) newer: BTreeSet<DeviceId>,
 }
 
 /// A head that an owner signed over our own nonce.
-struct Evidence {
-    at_ms: u64,
-    head: Head,
-    offset_ms: i64,
+pub(super) struct Evidence {
+    pub(super) at_ms: u64,
+    pub(super) head: Head,
+    pub(super) offset_ms: i64,
+    /// Paths of the locations asked about that are in constant use.
+    pub(super) busy: Vec<(LocationId, EntryPath)>,
 }
 
 /// A question of another device that waits until the own disk is quiet.
@@ -103,6 +110,9 @@ impl Gate {
 impl Core {
     /// Begins an attempt; `wait_ms` of `None` never gives up.
     pub(super) fn attempt(&mut self, step: &Step<'_>, conduit: ConduitId, purpose: Purpose, wait_ms: Option<u64>) {
+        if matches!(purpose, Purpose::Sync(_)) {
+            self.bulk.forget(conduit);
+        }
         self.gate.next += 1;
         let attempt = Attempt {
             conduit,
@@ -116,6 +126,7 @@ impl Core {
             own_ms: None,
             resolving: None,
             closed: None,
+            newer: BTreeSet::new(),
         };
         self.gate.attempts.insert(self.gate.next, attempt);
     }
@@ -146,7 +157,7 @@ impl Core {
             attempt.asking.remove(&asked.device);
             attempt.again_ms.insert(asked.device, step.now.monotonic_ms + ASK_AGAIN_MS);
         }
-        let Ok(Response::Heads { own, others, generation, addresses }) = result else {
+        let Ok(Response::Heads { own, others, generation, addresses, busy }) = result else {
             if let Some(peer) = self.library.peers.get_mut(&asked.device) {
                 peer.asking_failed(step.now.monotonic_ms);
             }
@@ -164,8 +175,13 @@ impl Core {
         self.confirm(step, &head, offset_ms);
         if let Some(attempt) = attempt.and_then(|id| self.gate.attempts.get_mut(&id)) {
             let conduit = attempt.conduit;
-            attempt.evidence.insert(asked.device, Evidence { at_ms: step.now.monotonic_ms, head, offset_ms });
-            step.txn.see_generation(conduit, generation.min(GENERATION_CLAIM_MAX))?;
+            attempt.newer.remove(&asked.device);
+            attempt.evidence.insert(asked.device, Evidence { at_ms: step.now.monotonic_ms, head, offset_ms, busy });
+            let generation = generation.min(GENERATION_CLAIM_MAX);
+            if generation > step.txn.generation_seen(conduit)? {
+                attempt.newer.insert(asked.device);
+                take_over_generation(step, conduit, generation)?;
+            }
         }
         Ok(())
     }
@@ -214,10 +230,20 @@ impl Core {
             }
             let own = self.sign_head(step, Some(question.nonce))?;
             let others = step.txn.authors()?.into_iter().filter(|(device, _)| *device != self.me);
-            let others: Vec<SignedHead> = others.filter_map(|(_, state)| state.rests).collect();
+            // A device whose key somebody else uses learns of it by the proof.
+            let heads = |state: AuthorState| {
+                let proof = state.fork.into_iter().flat_map(|(one, other)| [one, other]);
+                state.rests.into_iter().chain(proof).collect::<Vec<_>>()
+            };
+            let others: Vec<SignedHead> = others.flat_map(|(_, state)| heads(state)).collect();
             let generation = question.conduit.map_or(Ok(0), |conduit| step.txn.generation_seen(conduit))?;
             let addresses = self.known_addresses();
-            let response = Response::Heads { own, others, generation, addresses };
+            let busy = |(id, _): &(LocationId, u64)| {
+                let named = self.locations.busy(*id, now).into_iter();
+                named.map(|path| (*id, path)).collect::<Vec<_>>()
+            };
+            let busy = question.barriers.iter().flat_map(busy).collect();
+            let response = Response::Heads { own, others, generation, addresses, busy };
             step.out.push(Output::Respond { ticket: question.ticket, response });
         }
         Ok(())
@@ -276,11 +302,16 @@ impl Core {
     fn collect(&mut self, step: &mut Step<'_>, id: u64, attempt: &mut Attempt, conduit: &Conduit) {
         let now = step.now.monotonic_ms;
         let stale_ms = self.config.evidence_age_ms_max / 2;
+        // What has just been written gets a moment to be looked at before the paths in use are named.
+        let patient = now >= attempt.began.monotonic_ms + SETTLE_ANSWER_MS;
         for (device, locations) in owners(conduit) {
             if device == self.me {
                 let fresh = attempt.own_ms.is_some_and(|at| now < at + stale_ms);
                 match &attempt.barriers {
-                    Some(barriers) if self.locations.are_quiet(barriers) => {
+                    Some(barriers)
+                        if self.locations.are_quiet(barriers)
+                            || (patient && self.locations.are_named(barriers, now)) =>
+                    {
                         if attempt.own_ms.is_none() {
                             attempt.own_ms = Some(now);
                         } else if !fresh {
@@ -295,11 +326,12 @@ impl Core {
                 continue;
             }
             let settled = attempt.evidence.get(&device).is_some_and(|evidence| {
-                now < evidence.at_ms + stale_ms && locations.iter().all(|l| is_settled(&evidence.head, *l))
+                now < evidence.at_ms + stale_ms && locations.iter().all(|l| evidence.is_settled(*l))
             });
             let due = attempt.again_ms.get(&device).is_none_or(|at| *at <= now);
             let greeted = self.library.peers.get(&device).is_some_and(|peer| peer.greeted);
-            if settled || !due || !greeted || attempt.asking.contains_key(&device) {
+            let known = settled && !attempt.newer.contains(&device);
+            if known || !due || !greeted || attempt.asking.contains_key(&device) {
                 continue;
             }
             attempt.asking.insert(device, now);
@@ -309,146 +341,12 @@ impl Core {
             self.ask(step, device, request, Asked::Heads(about));
         }
     }
-
-    fn gate_view(&self, step: &Step<'_>, attempt: &Attempt, conduit: &Conduit) -> Result<GateView, CoreError> {
-        let mut views = Vec::new();
-        let mut owners_membership = 0;
-        let owners = owners(conduit);
-        for (device, locations) in &owners {
-            let view = if *device == self.me {
-                self.own_view(step, attempt, locations)?
-            } else {
-                let view = self.owner_view(step, attempt, *device, locations)?;
-                let claimed = attempt.evidence.get(device).map_or(0, |evidence| evidence.head.membership);
-                owners_membership = owners_membership.max(claimed);
-                view
-            };
-            views.push(view);
-        }
-        let now = step.now.monotonic_ms;
-        let mut others = Vec::new();
-        for (device, peer) in &self.library.peers {
-            if owners.contains_key(device) || !peer.greeted {
-                continue;
-            }
-            let applied = match &peer.confirmed {
-                Some(head) => step.txn.author(*device)?.is_some_and(|state| {
-                    state.epoch == head.epoch && state.upto >= head.sequence && state.rests.is_some()
-                }),
-                None => false,
-            };
-            others.push(OtherView {
-                device: *device,
-                authorized: self.library.members.contains(device),
-                online: true,
-                config_evidence_age_ms: peer.confirmed_ms.map(|at| now - at),
-                config_applied: applied,
-            });
-        }
-        Ok(GateView {
-            conduit: conduit.id,
-            resolver: self.me,
-            ends: [&conduit.source, &conduit.target].map(|root| (root.device, root.location)),
-            owners: views,
-            others,
-            membership: self.library.membership,
-            owners_membership,
-            newer_generation_at: None,
-            evidence_age_ms_max: self.config.evidence_age_ms_max,
-        })
-    }
-
-    fn own_view(&self, step: &Step<'_>, attempt: &Attempt, ids: &[LocationId]) -> Result<OwnerView, CoreError> {
-        let reference = step.own_author()?.reference(self.me);
-        let looked_at = attempt.own_ms.is_some();
-        let statuses = self.locations.statuses();
-        let view = |id: &LocationId| {
-            let status = statuses.iter().find(|status| status.location == *id);
-            LocationView {
-                location: *id,
-                root_ok: status.is_some_and(|status| status.root == RootState::Present),
-                scan_complete: looked_at
-                    && status.is_some_and(|s| !s.unsettled.contains(&tidegate_protocol::library_sync::Unsettled::Scan)),
-                dirty: status.map_or(0, |status| status.dirty),
-            }
-        };
-        Ok(OwnerView {
-            device: self.me,
-            locations: ids.iter().map(view).collect(),
-            authorized: true,
-            quarantined: false,
-            online: true,
-            evidence_age_ms: Some(0),
-            relayed: false,
-            head: Some(reference),
-            applied: Some(reference),
-            gossiped: self.library.gossiped(self.me, reference.epoch),
-            bootstrapped: true,
-            clock_offset_ms: 0,
-        })
-    }
-
-    fn owner_view(
-        &self,
-        step: &Step<'_>,
-        attempt: &Attempt,
-        device: DeviceId,
-        ids: &[LocationId],
-    ) -> Result<OwnerView, CoreError> {
-        let state = step.txn.author(device)?;
-        let evidence = attempt.evidence.get(&device);
-        let status = |id: &LocationId| {
-            let status = evidence.and_then(|evidence| evidence.head.location(*id));
-            LocationView {
-                location: *id,
-                root_ok: status.is_none_or(|status| status.root == RootState::Present),
-                scan_complete: status
-                    .is_some_and(|s| !s.unsettled.contains(&tidegate_protocol::library_sync::Unsettled::Scan)),
-                dirty: status.map_or(1, |s| if s.unsettled.is_empty() { s.dirty } else { s.dirty.max(1) }),
-            }
-        };
-        let resting = state.as_ref().filter(|state| state.rests.is_some());
-        Ok(OwnerView {
-            device,
-            locations: ids.iter().map(status).collect(),
-            authorized: self.library.members.contains(&device),
-            quarantined: state.as_ref().is_some_and(|state| state.fork.is_some()),
-            online: self.library.peers.get(&device).is_some_and(|peer| peer.greeted),
-            evidence_age_ms: evidence.map(|evidence| step.now.monotonic_ms - evidence.at_ms),
-            relayed: false,
-            head: evidence.map(|evidence| evidence.head.reference()),
-            applied: state.as_ref().map(|state| state.reference(device)),
-            gossiped: evidence.and_then(|evidence| self.library.gossiped(device, evidence.head.epoch)),
-            bootstrapped: resting.is_some() || state.as_ref().is_some_and(|state| state.bootstrapped),
-            clock_offset_ms: evidence.map_or(0, |evidence| evidence.offset_ms),
-        })
-    }
-
-    /// Whether all owners of an attempt have been looked at and only the replica is behind.
-    pub(super) fn watchers_have_spoken(&self, attempt: &Attempt, conduit: &Conduit) -> bool {
-        owners(conduit).iter().all(|(device, locations)| {
-            if *device == self.me {
-                attempt.own_ms.is_some()
-            } else {
-                attempt.evidence.get(device).is_some_and(|e| locations.iter().all(|l| is_settled(&e.head, *l)))
-            }
-        })
-    }
 }
 
-/// The owners of both ends, each with its locations.
-pub(super) fn owners(conduit: &Conduit) -> BTreeMap<DeviceId, Vec<LocationId>> {
-    let mut owners: BTreeMap<DeviceId, Vec<LocationId>> = BTreeMap::new();
-    for root in [&conduit.source, &conduit.target] {
-        let locations = owners.entry(root.device).or_default();
-        if !locations.contains(&root.location) {
-            locations.push(root.location);
-        }
-    }
-    owners
-}
-
-fn is_settled(head: &Head, location: LocationId) -> bool {
-    head.location(location)
-        .is_some_and(|status| status.root == RootState::Present && status.unsettled.is_empty() && status.dirty == 0)
+/// An owner has seen a generation of which this device knows nothing: its own past is lost, and what it took for
+/// agreed is older than what has happened since. The owner is asked again once that is taken in.
+fn take_over_generation(step: &mut Step<'_>, conduit: ConduitId, newer: u64) -> Result<(), CoreError> {
+    tracing::warn!(conduit = %conduit.short(), newer, "an end has seen a generation that is not known here");
+    step.txn.see_generation(conduit, newer)?;
+    Ok(step.txn.set_baseline(conduit, None)?)
 }

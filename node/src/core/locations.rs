@@ -12,6 +12,7 @@ use tidegate_protocol::library_sync::{LocationStatus, RootState, Unsettled};
 use tidegate_protocol::path::EntryPath;
 use tidegate_storage::store::{Announced, Change, Known};
 
+use super::business::Business;
 use super::io::{Output, ScanFailure, ScanProgress, ScanScope, Seen, Written};
 use super::{Core, CoreError, Step};
 
@@ -38,11 +39,12 @@ pub(super) struct OwnLocation {
     open_again_ms: Option<u64>,
     watched: bool,
     scan_due: Option<ScanDue>,
-    scanning: Option<ScanScope>,
+    pub(super) scanning: Option<ScanScope>,
     deep: bool,
     pub(super) progress: ScanProgress,
     /// Paths to look at, with the moments of their first and newest hint.
-    dirty: BTreeMap<EntryPath, Hint>,
+    pub(super) dirty: BTreeMap<EntryPath, Hint>,
+    pub(super) business: Business,
     /// Barriers are numbered; all up to `drained` have been answered.
     barrier: u64,
     asked_barrier: u64,
@@ -53,7 +55,7 @@ pub(super) struct OwnLocation {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Hint {
+pub(super) struct Hint {
     first_ms: u64,
     due_ms: u64,
 }
@@ -75,6 +77,7 @@ impl OwnLocation {
             deep: false,
             progress: ScanProgress::default(),
             dirty: BTreeMap::new(),
+            business: Business::default(),
             barrier: 0,
             asked_barrier: 0,
             drained: 0,
@@ -127,7 +130,7 @@ impl Locations {
             location: *id,
             root: own.root,
             unsettled: own.unsettled(),
-            dirty: own.dirty.len() as u64,
+            dirty: own.waiting().count() as u64,
         };
         self.own.iter().map(status).collect()
     }
@@ -139,9 +142,18 @@ impl Locations {
 
     /// Whether all of these barriers were answered and nothing is left to look at.
     pub(super) fn are_quiet(&self, barriers: &[(LocationId, u64)]) -> bool {
+        self.have_answered(barriers, OwnLocation::is_quiet)
+    }
+
+    /// Whether all of these barriers were answered and what is left to look at is named.
+    pub(super) fn are_named(&self, barriers: &[(LocationId, u64)], now: u64) -> bool {
+        self.have_answered(barriers, |own| own.is_quiet() || own.busy(now).is_some())
+    }
+
+    fn have_answered(&self, barriers: &[(LocationId, u64)], fine: impl Fn(&OwnLocation) -> bool) -> bool {
         barriers.iter().all(|(id, barrier)| {
             self.own.get(id).is_none_or(|own| {
-                (own.drained >= *barrier || (own.root != RootState::Present && !own.opening)) && own.is_quiet()
+                (own.drained >= *barrier || (own.root != RootState::Present && !own.opening)) && fine(own)
             })
         })
     }
@@ -411,6 +423,8 @@ impl Core {
         let now = step.now.monotonic_ms;
         for id in self.locations.own.keys().copied().collect::<Vec<_>>() {
             let own = self.locations.own.get_mut(&id).expect("just listed");
+            let waits = own.waiting().next().is_some();
+            own.business.note(waits, now);
             if own.open_again_ms.is_some_and(|at| at <= now) {
                 self.open_location(step, id)?;
                 continue;

@@ -18,6 +18,7 @@ pub mod command;
 mod conduits;
 mod dispatch;
 mod draw;
+mod evidence;
 mod file_sync;
 mod gate;
 pub mod io;

@@ -341,12 +341,15 @@ impl Core {
             GateReason::Quarantined { device } => {
                 format!("{} is quarantined: it signed two states under one number", name(device)?)
             }
+            GateReason::OverQuota { device } => {
+                format!("the index of {} is larger than index.max_entries here allows", name(device)?)
+            }
             GateReason::Offline { device } => format!("waiting for {}, which is offline", name(device)?),
             GateReason::Unheard { device } => format!("{} has not answered yet", name(device)?),
             GateReason::StaleEvidence { device, age_ms } => {
                 format!("the last answer of {} is {age_ms} ms old", name(device)?)
             }
-            GateReason::Relayed { device } => format!("the answer of {} came over another device", name(device)?),
+            GateReason::Relayed { device } => format!("what is known of {} came over another device", name(device)?),
             GateReason::Epoch { device, .. } => format!("{} has begun its index anew", name(device)?),
             GateReason::Regressed { device, claimed, gossiped } => {
                 let device = name(device)?;
@@ -404,6 +407,7 @@ fn problem(kind: &EntryKind) -> Option<&'static str> {
         EntryKind::Unknown(UnknownCause::Unreadable) => Some("cannot be read"),
         EntryKind::Unknown(UnknownCause::Changing) => Some("keeps changing while it is read"),
         EntryKind::Unknown(UnknownCause::TooLong) => Some("name or link too long"),
+        EntryKind::Unknown(UnknownCause::InUse) => Some("in constant use"),
         EntryKind::Unknown(UnknownCause::OtherFileSystem) => Some("another file system is mounted here"),
         EntryKind::Directory { .. } | EntryKind::File(_) | EntryKind::Symlink { .. } => None,
     }

@@ -4,11 +4,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where its world does not do what it was told")]
 
+mod bulk;
+mod busy;
 mod crash;
 mod files;
 mod harness;
 mod hostile;
 mod library;
+mod pages;
+mod past;
 mod property;
 mod refusal;
 mod runs;

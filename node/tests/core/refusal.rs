@@ -238,3 +238,35 @@ fn old_evidence_is_not_taken() {
     world.run_for(10_000);
     assert!(world.count(A, "ask Heads") >= asked + 3, "the other end is asked again and again: {}", world.tail());
 }
+
+#[test]
+fn a_coordinator_that_has_forgotten_a_generation_takes_it_over_before_it_plans() {
+    let (mut world, source, target) = World::mirror();
+    world.write(A, source, "a", "one");
+    world.sync_through();
+    let conduit = world.conduit_named(A, "docs").unwrap().id;
+    let mut txn = world.store(B).write().unwrap();
+    txn.see_generation(conduit, 9).unwrap();
+    txn.commit().unwrap();
+    world.write(A, source, "b", "two");
+    world.run_for(3_000);
+    refused_at_once(&mut world, GATE_SHUT, "has seen a newer generation");
+    assert!(world.store(A).read().unwrap().baseline(conduit).unwrap().is_none(), "what was agreed is older than that");
+    assert_eq!(world.sync_through().unwrap().number, 10);
+    assert_eq!(world.files(B, target).len(), 2);
+}
+
+#[test]
+fn an_owner_that_only_others_tell_of_is_said_to_be_relayed() {
+    let mut world = World::new(3);
+    world.pair(A, B);
+    world.pair(A, C);
+    world.run_for(40_000);
+    let (source, _) = world.link(A, B);
+    world.conduit("docs", "A:src", "B:dst", ConduitChange::default());
+    world.write(A, source, "a", "one");
+    world.run_for(40_000);
+    world.cut(A, B);
+    world.run_for(2_000);
+    refused_at_once(&mut world, FaultCode::Unreachable, "came over another device");
+}

@@ -240,6 +240,12 @@ impl Plan {
         self.operations.is_empty() && self.halts.is_empty()
     }
 
+    /// How many paths it leaves alone because they are in constant use. An empty plan with such paths proves nothing
+    /// about them.
+    pub fn in_use(&self) -> u64 {
+        self.skips.iter().filter(|skip| skip.cause == SkipCause::Unknown(UnknownCause::InUse)).count() as u64
+    }
+
     /// All conflicts.
     pub fn conflicts(&self) -> &[Conflict] {
         &self.operations.conflicts

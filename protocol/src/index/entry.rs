@@ -102,6 +102,10 @@ pub enum UnknownCause {
     /// Another file system is mounted here.
     #[error("another file system is mounted there")]
     OtherFileSystem,
+    /// It is in constant use: the disk has been ahead of the index there for long. Never in a row; the resolver
+    /// takes what the gate names for this.
+    #[error("it is in constant use and waits to be looked at")]
+    InUse,
 }
 
 /// Facts about a regular file.

@@ -5,11 +5,14 @@
 //! one is what people are shown. What is not known closes the gate: an end without an owner, an owner
 //! without a head, a location that the head does not name.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::HeadRef;
 use crate::id::{ConduitId, DeviceId, Epoch, LocationId, Sequence};
 use crate::limits::{CLOCK_OFFSET_MS_MAX, CONFIG_EVIDENCE_AGE_MS_MAX};
+use crate::path::EntryPath;
 
 /// Proof that the replica was caught up with both ends of one conduit, and with which heads.
 ///
@@ -18,6 +21,7 @@ use crate::limits::{CLOCK_OFFSET_MS_MAX, CONFIG_EVIDENCE_AGE_MS_MAX};
 pub struct LibrarySynced {
     conduit: ConduitId,
     heads: Vec<HeadRef>,
+    busy: BTreeMap<(DeviceId, LocationId), Vec<EntryPath>>,
 }
 
 impl LibrarySynced {
@@ -29,6 +33,16 @@ impl LibrarySynced {
     /// The heads of the owners, sorted by device: one if both ends are on one device.
     pub fn heads(&self) -> &[HeadRef] {
         &self.heads
+    }
+
+    /// Paths of a location that are in constant use: nothing is known of them, nor of what is below them.
+    pub fn busy(&self, device: DeviceId, location: LocationId) -> &[EntryPath] {
+        self.busy.get(&(device, location)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether any path is in constant use.
+    pub fn names_busy(&self) -> bool {
+        !self.busy.is_empty()
     }
 
     /// The heads, for the plan that is made from them.
@@ -72,7 +86,13 @@ pub fn open(view: &GateView) -> Result<LibrarySynced, GateClosed> {
     if reasons.is_empty() {
         let mut heads: Vec<HeadRef> = view.owners.iter().filter_map(|owner| owner.head).collect();
         heads.sort();
-        return Ok(LibrarySynced { conduit: view.conduit, heads });
+        let named = |owner: &OwnerView| {
+            let device = owner.device;
+            let locations = owner.locations.iter().filter(|location| !location.busy.is_empty());
+            locations.map(|location| ((device, location.location), location.busy.clone())).collect::<Vec<_>>()
+        };
+        let busy = view.owners.iter().flat_map(named).collect();
+        return Ok(LibrarySynced { conduit: view.conduit, heads, busy });
     }
     reasons.sort_by_key(GateReason::rank);
     reasons.dedup();
@@ -87,6 +107,9 @@ fn check_standing(view: &GateView, owner: &OwnerView, reasons: &mut Vec<GateReas
     }
     if owner.quarantined {
         reasons.push(GateReason::Quarantined { device });
+    }
+    if owner.over_quota {
+        reasons.push(GateReason::OverQuota { device });
     }
     if device == view.resolver {
         return;
@@ -138,14 +161,15 @@ fn check_replica(owner: &OwnerView, reasons: &mut Vec<GateReason>) {
 /// Whether the owner's index is what is on its disk.
 fn check_locations(owner: &OwnerView, reasons: &mut Vec<GateReason>) {
     let device = owner.device;
-    for LocationView { location, root_ok, scan_complete, dirty } in &owner.locations {
+    for LocationView { location, root_ok, scan_complete, dirty, busy } in &owner.locations {
         if !root_ok {
             reasons.push(GateReason::RootMissing { device, location: *location });
         }
         if !scan_complete {
             reasons.push(GateReason::Unscanned { device, location: *location });
         }
-        if *dirty > 0 {
+        // Liveness: what has been waiting for long is named, all of it, and left out of the plan.
+        if *dirty > 0 && busy.len() as u64 != *dirty {
             reasons.push(GateReason::Dirty { device, location: *location, dirty: *dirty });
         }
     }
@@ -193,6 +217,8 @@ pub struct OwnerView {
     pub authorized: bool,
     /// Caught in a fork.
     pub quarantined: bool,
+    /// Has more rows than this replica keeps of one device.
+    pub over_quota: bool,
     /// Connected now. Not looked at for the resolver itself.
     pub online: bool,
     /// Age of the head that this owner signed over the resolver's own nonce; `None` if there is none.
@@ -223,6 +249,8 @@ pub struct LocationView {
     pub scan_complete: bool,
     /// Paths waiting to be looked at.
     pub dirty: u64,
+    /// All of these paths by name, if they have been waiting for longer than [`crate::limits::BUSY_MS`].
+    pub busy: Vec<EntryPath>,
 }
 
 /// What is known of a device that owns neither end.
@@ -260,6 +288,12 @@ pub enum GateReason {
     /// The owner has signed two states under one number.
     #[error("{device:?} is quarantined: it signed two states under one number")]
     Quarantined {
+        /// Who.
+        device: DeviceId,
+    },
+    /// The owner has more rows than are kept of one device.
+    #[error("{device:?} is over quota: its index is larger than what is kept of one device")]
+    OverQuota {
         /// Who.
         device: DeviceId,
     },
@@ -386,22 +420,23 @@ impl GateReason {
         match self {
             Self::Unauthorized { .. } => 0,
             Self::Quarantined { .. } => 1,
-            Self::Offline { .. } => 2,
-            Self::Unheard { .. } => 3,
-            Self::StaleEvidence { .. } => 4,
-            Self::Relayed { .. } => 5,
-            Self::Epoch { .. } => 6,
-            Self::Regressed { .. } => 7,
-            Self::Behind { .. } => 8,
-            Self::Mismatch { .. } => 9,
-            Self::Bootstrapping { .. } => 10,
-            Self::RootMissing { .. } => 11,
-            Self::Unscanned { .. } => 12,
-            Self::Dirty { .. } => 13,
-            Self::Clock { .. } => 14,
-            Self::Membership => 15,
-            Self::ConfigStale { .. } => 16,
-            Self::NewerGeneration { .. } => 17,
+            Self::OverQuota { .. } => 2,
+            Self::Offline { .. } => 3,
+            Self::Unheard { .. } => 4,
+            Self::StaleEvidence { .. } => 5,
+            Self::Relayed { .. } => 6,
+            Self::Epoch { .. } => 7,
+            Self::Regressed { .. } => 8,
+            Self::Behind { .. } => 9,
+            Self::Mismatch { .. } => 10,
+            Self::Bootstrapping { .. } => 11,
+            Self::RootMissing { .. } => 12,
+            Self::Unscanned { .. } => 13,
+            Self::Dirty { .. } => 14,
+            Self::Clock { .. } => 15,
+            Self::Membership => 16,
+            Self::ConfigStale { .. } => 17,
+            Self::NewerGeneration { .. } => 18,
         }
     }
 }

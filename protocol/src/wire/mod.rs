@@ -231,6 +231,8 @@ pub enum Response {
         generation: u64,
         /// Where it reaches the other members, for devices that have not met; at most `DEVICES_MAX`.
         addresses: Vec<KnownAddress>,
+        /// Of the locations asked about, the paths that wait to be looked at, if they have been waiting for long.
+        busy: Vec<(LocationId, EntryPath)>,
     },
     /// To `Rows`.
     Rows(Rows),

@@ -112,7 +112,8 @@ impl Liar {
             }
             Request::Heads { nonce, .. } => {
                 let own = SignedHead::sign(&Head { nonce: Some(*nonce), ..head.clone() }, key.signing());
-                let heads = Response::Heads { own, others: Vec::new(), generation: 0, addresses: Vec::new() };
+                let heads =
+                    Response::Heads { own, others: Vec::new(), generation: 0, addresses: Vec::new(), busy: Vec::new() };
                 Some(codec::encode(&heads))
             }
             Request::Rows { device, .. } if *device == key.id() => Some(rows.clone()),

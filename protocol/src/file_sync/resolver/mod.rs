@@ -4,6 +4,7 @@
 //! what is in it) and deletes in reverse (what is in a directory before it). What is not known is never
 //! taken for absent. Only mirror mode is decided here so far; the others are refused by [`ResolveError`].
 
+mod busy;
 mod mirror;
 mod moves;
 mod touched;
@@ -152,15 +153,22 @@ impl SyncResolver {
     /// Resolves one conduit. The token proves that the view is not stale; its heads go into the plan's id.
     pub fn resolve(synced: LibrarySynced, view: &ConduitView<'_>) -> Result<Plan, ResolveError> {
         check(&synced, view)?;
-        let findings = Mirror::decide(view, &synced, [Span::All]);
-        Ok(conclude(synced, view, findings))
+        let [source, target] = busy::calm(view, &synced);
+        if source.is_whole() && target.is_whole() {
+            let findings = Mirror::decide(view, &synced, [Span::All]);
+            return Ok(conclude(synced, view, findings));
+        }
+        let view = ConduitView { source: &source, target: &target, ..*view };
+        let mut findings = Mirror::decide(&view, &synced, [Span::All]);
+        busy::spare(&mut findings.ops, [&source, &target]);
+        Ok(conclude(synced, &view, findings))
     }
 
     /// Resolves one conduit at the cost of what changed. Gives the plan that [`SyncResolver::resolve`] gives.
     ///
     /// `touched` holds at least every path of which either end's row changed since the heads of
     /// `view.baseline`; `previous` is the plan that was resolved at those heads and found empty. If there is
-    /// no such plan to go on from, or rules changed since, everything is visited.
+    /// no such plan to go on from, rules changed since, or paths are in constant use, everything is visited.
     pub fn resolve_touched(
         synced: LibrarySynced,
         view: &ConduitView<'_>,
@@ -168,7 +176,7 @@ impl SyncResolver {
         previous: &Plan,
     ) -> Result<Plan, ResolveError> {
         check(&synced, view)?;
-        if !touched::can_follow(view, previous) {
+        if synced.names_busy() || !touched::can_follow(view, previous) {
             return Self::resolve(synced, view);
         }
         let spans = touched::spans(view, touched, previous);

@@ -15,9 +15,10 @@ fn head(device: DeviceId, epoch: u64, sequence: u64) -> HeadRef {
 fn owner(device: DeviceId, location: LocationId, sequence: u64) -> OwnerView {
     OwnerView {
         device,
-        locations: vec![LocationView { location, root_ok: true, scan_complete: true, dirty: 0 }],
+        locations: vec![LocationView { location, root_ok: true, scan_complete: true, dirty: 0, busy: Vec::new() }],
         authorized: true,
         quarantined: false,
+        over_quota: false,
         online: true,
         evidence_age_ms: Some(400),
         relayed: false,

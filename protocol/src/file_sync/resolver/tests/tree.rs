@@ -237,9 +237,16 @@ pub(super) fn conduit() -> Conduit {
 pub(super) fn synced(conduit: &Conduit, source: &Tree, target: &Tree) -> LibrarySynced {
     let owner = |root: &Root, tree: &Tree| OwnerView {
         device: root.device,
-        locations: vec![LocationView { location: root.location, root_ok: true, scan_complete: true, dirty: 0 }],
+        locations: vec![LocationView {
+            location: root.location,
+            root_ok: true,
+            scan_complete: true,
+            dirty: 0,
+            busy: Vec::new(),
+        }],
         authorized: true,
         quarantined: false,
+        over_quota: false,
         online: true,
         evidence_age_ms: Some(0),
         relayed: false,
