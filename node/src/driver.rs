@@ -141,8 +141,9 @@ impl<E: Env, M: Machine> Driver<E, M> {
         match output {
             Output::Reply { ticket, reply } => context.commands.answer(ticket, reply),
             Output::Respond { ticket, response } => context.requests.answer(ticket, Decided::Respond(response)),
-            Output::Serve { ticket, location, reads, bandwidth_limit } => {
-                context.requests.answer(ticket, Decided::Serve { location, reads, bandwidth_limit });
+            Output::Serve { ticket, location, reads, conduit, bandwidth_limit } => {
+                let pace = context.paces.of(conduit, bandwidth_limit);
+                context.requests.answer(ticket, Decided::Serve { location, reads, pace });
             }
             Output::Ask { ticket, device, request } => {
                 let asking = Arc::clone(context);

@@ -196,10 +196,10 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "sync.min_free",
-        doc: "room that a job leaves free on the disk it writes to",
+        doc: "room that a job leaves free on the disk it writes to, or 5 % of that disk if that is less",
         kind: Kind::Text,
         set: |s, v| parse_bytes(&text(v)?).map(|bytes| s.min_free = bytes),
-        show: |s| quoted(&if s.min_free == 1 << 30 { "1 GiB".to_owned() } else { s.min_free.to_string() }),
+        show: |s| quoted(&if s.min_free == 2 << 30 { "2 GiB".to_owned() } else { s.min_free.to_string() }),
     },
     Key {
         name: "sync.gate_timeout",

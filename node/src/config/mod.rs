@@ -132,7 +132,7 @@ impl Default for Settings {
             max_entries: INDEX_ROWS_MAX,
             watcher: Watcher::Auto,
             parallel: 4,
-            min_free: 1 << 30,
+            min_free: 2 << 30,
             gate_timeout_ms: 30_000,
             guard_deletes_min: guards.deletes_min,
             guard_percent: guards.delete_percent,

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use tidegate_protocol::file_sync::{Baseline, Conduit, DeleteMode, Guards, Item, ItemOutcome, JobKey, Plan};
 use tidegate_protocol::hash::ContentHash;
-use tidegate_protocol::id::{DeviceId, Label, LibraryId, LocationId};
+use tidegate_protocol::id::{ConduitId, DeviceId, Label, LibraryId, LocationId};
 use tidegate_protocol::index::{EntryKind, Observation, StatMark, Version};
 use tidegate_protocol::library_sync::{LibrarySynced, RootState, SignedHead};
 use tidegate_protocol::path::{DirPath, EntryPath};
@@ -235,7 +235,9 @@ pub enum Output {
         location: LocationId,
         /// What, in the order asked for.
         reads: Vec<Result<Read, FetchFailure>>,
-        /// Bytes per second; 0 is no limit.
+        /// The conduit for which it is read.
+        conduit: ConduitId,
+        /// Bytes per second that the conduit may move; 0 is no limit.
         bandwidth_limit: u64,
     },
     /// Asks a member. Answered by [`Input::Answer`], within `ANSWER_MS_MAX`.

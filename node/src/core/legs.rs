@@ -161,14 +161,14 @@ impl Core {
         let Some((tree, location, dir, limit)) = self.readable_root(step, peer, &fetch.job.conduit)? else {
             let reads = fetch.wants.iter().map(|_| Err(FetchFailure::NotFound)).collect();
             let location = tidegate_protocol::id::LocationId::from_bytes([0; 16]);
-            step.out.push(Output::Serve { ticket, location, reads, bandwidth_limit: 0 });
+            step.out.push(Output::Serve { ticket, location, reads, conduit: fetch.job.conduit, bandwidth_limit: 0 });
             return Ok(());
         };
         let mut reads = Vec::with_capacity(fetch.wants.len());
         for want in fetch.wants.iter().take(tidegate_protocol::limits::WANTS_PER_FETCH_MAX) {
             reads.push(self.readable(step, tree, &dir, want)?);
         }
-        step.out.push(Output::Serve { ticket, location, reads, bandwidth_limit: limit });
+        step.out.push(Output::Serve { ticket, location, reads, conduit: fetch.job.conduit, bandwidth_limit: limit });
         Ok(())
     }
 

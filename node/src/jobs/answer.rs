@@ -3,6 +3,7 @@
 //! A stream carries any number of requests, one after the other. A frame that is no request ends the stream;
 //! it is answered, counted, and never reaches the core.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use tidegate_protocol::limits::{ANSWER_MS_MAX, FRAME_BYTES_MAX};
 use tidegate_protocol::wire::{Refusal, RefusalCode, Request, Response};
 
+use super::pace::Pace;
 use super::wait::within;
 use super::{Context, serve};
 use crate::core::io::{Input, Read};
@@ -31,8 +33,8 @@ pub(crate) enum Decided {
         location: LocationId,
         /// What, in the order asked for.
         reads: Vec<Result<Read, FetchFailure>>,
-        /// Bytes per second; 0 is no limit.
-        bandwidth_limit: u64,
+        /// The limit of the conduit for which it is.
+        pace: Arc<Pace>,
     },
 }
 
@@ -72,9 +74,7 @@ async fn answer_one<E: Env, S: Stream>(context: &Context<E>, stream: &mut S, fra
     }
     match waiting.wait().await {
         Some(Decided::Respond(response)) => send(stream, response).await,
-        Some(Decided::Serve { location, reads, bandwidth_limit }) => {
-            serve::serve(context, stream, location, reads, bandwidth_limit).await
-        }
+        Some(Decided::Serve { location, reads, pace }) => serve::serve(context, stream, location, reads, &pace).await,
         None => Err(NetworkError::Disconnected),
     }
 }

@@ -16,6 +16,7 @@ mod fetch;
 mod index;
 mod pace;
 mod resolve;
+mod room;
 mod roots;
 mod scan;
 mod serve;
@@ -41,7 +42,9 @@ pub(crate) use control::{Control, Controls};
 pub(crate) use copy::copy;
 pub(crate) use delete::delete;
 pub(crate) use index::IndexView;
+use pace::Paces;
 pub(crate) use resolve::{Unresolved, resolve};
+use room::Rooms;
 pub(crate) use roots::{Roots, keep};
 pub(crate) use scan::scan;
 pub(crate) use tickets::Tickets;
@@ -66,6 +69,10 @@ pub(crate) struct Shared<E: Env> {
     pub(crate) requests: Tickets<Decided>,
     /// Legs that run.
     pub(crate) controls: Controls,
+    /// Bandwidth limits, by conduit.
+    pub(crate) paces: Paces,
+    /// Room that running legs have taken.
+    pub(crate) rooms: Arc<Rooms>,
     /// What was refused.
     pub(crate) counters: Counters,
     /// Why the replica cannot be read any more.
@@ -95,6 +102,8 @@ impl<E: Env> Shared<E> {
             commands: Tickets::default(),
             requests: Tickets::default(),
             controls: Controls::default(),
+            paces: Paces::default(),
+            rooms: Arc::default(),
             counters: Counters::default(),
             broken: Mutex::default(),
         }

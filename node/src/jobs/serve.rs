@@ -24,26 +24,25 @@ pub(crate) async fn serve<E: Env, S: Stream>(
     stream: &mut S,
     location: LocationId,
     reads: Vec<Result<Read, FetchFailure>>,
-    bandwidth_limit: u64,
+    pace: &Pace,
 ) -> Result<(), NetworkError> {
     let root = context.roots.get(location);
-    let pace = Pace::new(bandwidth_limit);
     let mut frame = Packed { room: pace.frame_bytes(PIECE_BYTES_MAX), used: 0, pieces: Vec::new(), content: 0 };
     for (want, read) in reads.into_iter().enumerate() {
         let want = want as u32;
         let failure = match (read, &root) {
-            (Ok(read), Some(root)) => send_one(context, stream, &pace, &mut frame, root, want, &read).await?,
+            (Ok(read), Some(root)) => send_one(context, stream, pace, &mut frame, root, want, &read).await?,
             (Ok(_), None) => Some(FetchFailure::Unreadable),
             (Err(failure), _) => Some(failure),
         };
         if let Some(failure) = failure {
             if frame.left() < PIECE_OVERHEAD {
-                frame.flush(context, stream, &pace).await?;
+                frame.flush(context, stream, pace).await?;
             }
             frame.push(want, Part::Failed(failure), 0);
         }
     }
-    frame.flush(context, stream, &pace).await
+    frame.flush(context, stream, pace).await
 }
 
 /// Sends one read; what is wrong with the file is returned, what is wrong with the wire is the error.

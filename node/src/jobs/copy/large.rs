@@ -135,6 +135,7 @@ async fn reuse_old<E: Env>(leg: &Leg<E>, work: &Work, part: &Part<E>) -> Result<
         match part.write_chunk(index, &buffer[..length]).await {
             Ok(()) => {
                 leg.moved.bytes.fetch_add(length as u64, Ordering::Relaxed);
+                leg.room.used(length as u64);
                 leg.moved.reused.fetch_add(length as u64, Ordering::Relaxed);
             }
             Err(Refused::NoSpace) => return Err(JobStop::NoSpace),
@@ -222,6 +223,7 @@ async fn fetch_range<E: Env>(
             match part.write_chunk(index, &chunk).await {
                 Ok(()) => {
                     leg.moved.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+                    leg.room.used(chunk.len() as u64);
                 }
                 Err(Refused::WrongContent) => tracing::warn!(index, "a chunk arrived wrong; it is asked for again"),
                 Err(Refused::NoSpace) => {

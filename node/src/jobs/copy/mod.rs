@@ -25,6 +25,7 @@ use tidegate_storage::disk::{RootDir, Workshop};
 use self::stage::{Prepared, Staging};
 use super::apply::{self, Content, Done};
 use super::pace::Pace;
+use super::room::Lease;
 use super::wait::{First, race};
 use super::{Context, Control, IndexView};
 use crate::core::io::{CopyLeg, CopySource, Input, JobStop, Work, Written};
@@ -53,9 +54,9 @@ struct Leg<E: Env> {
     workshop: Workshop<RootOf<E>>,
     known: IndexView,
     control: Control,
-    pace: Pace,
+    pace: Arc<Pace>,
     streams: usize,
-    free_bytes_min: u64,
+    room: Lease,
     stop: Mutex<Option<JobStop>>,
     moved: Moved,
 }
@@ -84,6 +85,13 @@ pub(crate) async fn copy<E: Env>(
         Ok(recovered) => recovered,
         Err(refused) => return Some(apply::stop_at_start(&refused)),
     };
+    // What is staged already needs no room any more; then each piece of work looks for itself.
+    let bytes = if recovered.resumable == 0 { leg.items.iter().map(bytes_of).sum() } else { 0 };
+    let file_system = root.identity().await.map_or(0, |identity| identity.file_system);
+    let space = root.space().await.ok();
+    let Some(room) = context.rooms.take(leg.job, file_system, bytes, space, leg.free_bytes_min) else {
+        return Some(JobStop::NoSpace);
+    };
     let leg = Arc::new(Leg {
         job: leg.job,
         location: leg.location,
@@ -93,17 +101,13 @@ pub(crate) async fn copy<E: Env>(
         workshop,
         known,
         control,
-        pace: Pace::new(leg.bandwidth_limit),
+        pace: context.paces.of(leg.job.conduit, leg.bandwidth_limit),
         streams: leg.parallel_transfers.clamp(1, PARALLEL_TRANSFERS_MAX) as usize,
-        free_bytes_min: leg.free_bytes_min,
+        room,
         stop: Mutex::default(),
         moved: Moved::default(),
         context,
     });
-    // What is staged already needs no room any more; then each piece of work looks for itself.
-    if recovered.resumable == 0 && !leg.has_room(leg.items.iter().map(bytes_of).sum()).await {
-        return Some(JobStop::NoSpace);
-    }
     run(&leg).await
 }
 
@@ -228,7 +232,7 @@ impl<E: Env> Leg<E> {
     /// Whether `bytes` more leave the room that must remain. Where the disk does not say, it is tried.
     async fn has_room(&self, bytes: u64) -> bool {
         match self.root.space().await {
-            Ok(space) => bytes == 0 || space.free >= bytes.saturating_add(self.free_bytes_min),
+            Ok(space) => self.room.has_room(bytes, space),
             Err(_) => true,
         }
     }
@@ -238,6 +242,7 @@ impl<E: Env> Leg<E> {
         match &work.item.action {
             Action::InstallFile { file, .. } if local || !stage::is_large(file) => {
                 self.moved.bytes.fetch_add(file.size, Ordering::Relaxed);
+                self.room.used(file.size);
                 if local {
                     self.moved.reused.fetch_add(file.size, Ordering::Relaxed);
                 }
