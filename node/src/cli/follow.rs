@@ -48,9 +48,20 @@ pub(super) async fn run(conduit: &str, generation: Option<u64>, context: &Contex
     };
     progress.clear();
     if let Some(held) = &view.held {
-        return Err(self::held(&view.name, held, context));
+        let problem = self::held(&view.name, held, context);
+        // A full disk is what ended the run; that the rest waits for approval comes after it.
+        if !ran_out_of_space(&view, context).await? {
+            return Err(problem);
+        }
+        context.out.talk(&problem.to_string());
     }
     sum_up(&view, first, began.elapsed(), context).await
+}
+
+async fn ran_out_of_space(view: &ConduitDocument, context: &Context) -> Result<bool, Problem> {
+    let Some(last) = view.last.as_ref().filter(|last| last.totals.skipped > 0) else { return Ok(false) };
+    let skipped = skipped_items(&view.name, last.number, context).await?;
+    Ok(skipped.iter().any(|(_, why)| *why == SkipReason::NoSpace.to_string()))
 }
 
 /// Closed, and nothing follows it up.
