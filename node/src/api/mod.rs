@@ -16,9 +16,10 @@ pub mod words;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
-use tidegate_protocol::id::LocationId;
+use tidegate_protocol::id::{DeviceId, LocationId};
 use tidegate_storage::disk::RootIdentity;
 
 use crate::core::command::{Command, Fault, Reply};
@@ -33,6 +34,12 @@ pub trait Face: Send + Sync + 'static {
     /// Makes a directory ready to be a location: its marker is written and its rules are read. `root` is
     /// canonical and was checked against the other locations.
     fn prepare_root(&self, root: PathBuf, id: LocationId) -> BoxFuture<'_, Result<PreparedRoot, Problem>>;
+
+    /// Takes back what [`Face::prepare_root`] did, as the core has refused the location.
+    fn abandon_root(&self, root: PathBuf, id: LocationId) -> BoxFuture<'_, ()>;
+
+    /// One round trip to a member, over the network's own ping: nothing of the index is asked.
+    fn ping(&self, device: DeviceId) -> BoxFuture<'_, Result<Duration, String>>;
 
     /// Pairs.
     fn pairing(&self, ask: PairingAsk) -> BoxFuture<'_, Result<PairingDocument, Problem>>;

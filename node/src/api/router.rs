@@ -41,6 +41,7 @@ pub fn router(face: Arc<dyn Face>) -> Router {
         .route("/status", get(status))
         .route("/library", axum::routing::delete(leave))
         .route("/devices", get(devices))
+        .route("/devices/{name}/ping", get(ping))
         .route("/devices/{name}", get(device).patch(rename_device).delete(revoke))
         .route("/pairing", get(pairing))
         .route("/pairing/start", post(pairing_start))
@@ -205,6 +206,21 @@ async fn pairing_join(State(face): Node, Body(body): Body<Join>) -> Answer {
     Ok(Document(document("pairing", &face.pairing(ask).await?)))
 }
 
+/// A round trip that asks nothing of the index, in microseconds.
+async fn ping(State(face): Node, Path(name): Path<String>) -> Answer {
+    let device = expect!(face.command(Command::Device(name)).await, Device);
+    let id = device.id.parse().map_err(|_| Problem::new(Code::Internal, "a device without an id", ""))?;
+    let round_trip = face.ping(id).await.map_err(|why| {
+        Problem::new(Code::Unreachable, format!("{} does not answer", device.name), why)
+            .next("start it there: tidegate up")
+            .next("look here: tidegate doctor")
+    })?;
+    let answer = serde_json::json!({
+        "device": device.name, "address": device.address, "round_trip_us": round_trip.as_micros() as u64,
+    });
+    Ok(Document(document("ping", &answer)))
+}
+
 async fn locations(State(face): Node) -> Answer {
     let all: Vec<LocationDocument> = view(&face).await?.locations.into_iter().map(Into::into).collect();
     Ok(Document(list("locations", &all)))
@@ -242,8 +258,11 @@ async fn add_location(State(face): Node, Body(body): Body<NewLocation>) -> Answe
     }
     let id = LocationId::from_bytes(face.draw());
     let prepared = face.prepare_root(root.clone(), id).await?;
-    let command = Command::AddLocation { id, name, root, identity: prepared.identity, rules: prepared.rules };
-    face.command(command).await?;
+    let (identity, rules) = (prepared.identity, prepared.rules);
+    if let Err(fault) = face.command(Command::AddLocation { id, name, root: root.clone(), identity, rules }).await {
+        face.abandon_root(root, id).await;
+        return Err(fault.into());
+    }
     let location = expect!(face.command(Command::Location(id.to_string())).await, Location);
     Ok(Document(document("location", &LocationDocument::from(*location))))
 }

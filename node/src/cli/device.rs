@@ -9,7 +9,7 @@ use super::{Context, read, read_list};
 use crate::api::client::segment;
 use crate::api::problem::{Code, Exit, Problem};
 use crate::core::command::DeviceView;
-use crate::format::{ago, number};
+use crate::format::number;
 
 /// Shows and changes the devices of the library
 #[derive(Debug, Args)]
@@ -27,7 +27,7 @@ enum What {
         /// Name, short id or full id
         device: String,
     },
-    /// Asks whether a device is connected now, and exits with 7 if it is not
+    /// Makes a round trip to a device, and exits with 7 if it does not answer
     Ping {
         /// Name, short id or full id
         device: String,
@@ -67,21 +67,13 @@ pub(super) async fn run(args: DeviceArgs, context: &Context) -> Result<Exit, Pro
             if out.json() { out.document(&document) } else { show(&read(&document)?, context) }
         }
         What::Ping { device } => {
-            let document = client.get(&format!("/devices/{}", segment(&device))).await?;
-            let view: DeviceView = read(&document)?;
-            if !view.online {
-                let heard = view
-                    .heard_ms_ago
-                    .map_or_else(|| "it was never heard".to_owned(), |ms| format!("it was heard {}", ago(ms)));
-                return Err(Problem::new(Code::Unreachable, format!("{} is not connected", view.name), heard)
-                    .next(format!("start it there (tidegate up), or look here: {}", context.command("doctor"))));
-            }
+            let document = client.get(&format!("/devices/{}/ping", segment(&device))).await?;
             if out.json() {
                 out.document(&document);
             } else {
-                let address = view.address.as_deref().unwrap_or("an unknown address");
-                let heard = ago(view.heard_ms_ago.unwrap_or(0));
-                out.line(&format!("{} is connected at {address}, heard {heard}", view.name));
+                let text = |key: &str| document[key].as_str().unwrap_or("an unknown address").to_owned();
+                let ms = document["round_trip_us"].as_u64().unwrap_or(0) as f64 / 1000.0;
+                out.line(&format!("{} answers at {} in {ms:.1} ms", text("device"), text("address")));
             }
         }
         What::Rename { device, name } => {

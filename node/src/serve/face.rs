@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -76,6 +77,17 @@ impl NodeFace {
         Ok(PreparedRoot { identity: binding.identity, rules })
     }
 
+    /// Removes the marker that was made for `id`, and the directory that was made for it if nothing else is in it.
+    async fn abandon(&self, path: &Path, id: LocationId) -> std::io::Result<()> {
+        let root = OsFileSystem.open_root(path).await?;
+        if read_marker(&root).await?.is_none_or(|marker| marker.location != id) {
+            return Ok(());
+        }
+        let name = Name::new(b"id").expect("a plain name");
+        root.remove_file(&TreePath::internal([&name])).await?;
+        root.remove_dir(&TreePath::internal([])).await
+    }
+
     /// A marker that this device made and whose location it has removed since gives way. Any other stays.
     async fn forget_marker<R: RootDir>(&self, root: &R, old: Marker) -> Result<(), String> {
         if old.device != self.parts.device {
@@ -96,6 +108,19 @@ impl Face for NodeFace {
 
     fn prepare_root(&self, root: PathBuf, id: LocationId) -> BoxFuture<'_, Result<PreparedRoot, Problem>> {
         async move { self.prepare(&root, id).await }.boxed()
+    }
+
+    fn abandon_root(&self, root: PathBuf, id: LocationId) -> BoxFuture<'_, ()> {
+        async move {
+            if let Err(error) = self.abandon(&root, id).await {
+                tracing::warn!(root = %root.display(), %error, "the marker of a refused location stays");
+            }
+        }
+        .boxed()
+    }
+
+    fn ping(&self, device: DeviceId) -> BoxFuture<'_, Result<Duration, String>> {
+        async move { self.network.ping(device).await.map_err(|error| error.to_string()) }.boxed()
     }
 
     fn pairing(&self, ask: PairingAsk) -> BoxFuture<'_, Result<PairingDocument, Problem>> {
