@@ -70,8 +70,10 @@ fn a_load_to_which_several_brought_pages_is_begun_again_and_the_last_is_not_blam
     let library = world.nodes[B].library.unwrap();
     let paired = |device, joined| Input::Paired { device: id(device), name: name(device), library, joined };
     world.nodes[C].lost = Some(LostInput::LaterRows);
-    world.input(B, paired(C, false));
-    world.input(C, paired(B, true));
+    for host in [B, D] {
+        world.input(host, paired(C, false));
+        world.input(C, paired(host, true));
+    }
     let begun = |world: &World| {
         let arriving = world.store(C).read().unwrap().arriving(id(A)).unwrap();
         arriving.is_some_and(|state| state.upto.0 > 0)

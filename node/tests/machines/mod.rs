@@ -363,12 +363,13 @@ fn serves(number: u8, root: PathBuf) -> Decide {
 fn serve(root: &Path, location: LocationId, ticket: Ticket, request: Request) -> Output {
     match request {
         Request::Fetch(fetch) => {
+            let conduit = fetch.job.conduit;
             let reads = fetch.wants.into_iter().map(|want| {
                 let mark = mark(&root.join(want.path.to_string()));
                 let (offset, length, content) = (want.offset, want.length, want.content);
                 Ok(Read { path: want.path, mark, content, offset, length })
             });
-            Output::Serve { ticket, location, reads: reads.collect(), bandwidth_limit: 0 }
+            Output::Serve { ticket, location, reads: reads.collect(), conduit, bandwidth_limit: 0 }
         }
         Request::Outline { path, .. } => {
             let outline = Outline::of(&std::fs::read(root.join(path.to_string())).unwrap());
