@@ -11,14 +11,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_protocol::file_sync::{
     Action, Baseline, Conduit, Generation, GenerationTotals, Item, ItemOutcome, JobKey, JobKind, JobProgress, JobSpec,
-    JobState, Phase, Plan, PlanId, PreImage, SkipReason, Verification,
+    JobState, Phase, Plan, PlanId, PreImage, Side, SkipReason, Verification,
 };
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{ConduitId, DeviceId};
 use tidegate_storage::store::JobRecord;
 
 use super::command::{Fault, FaultCode, Reply, Started};
-use super::dispatch::Dispatch;
+use super::dispatch::{Dispatch, Ends};
 use super::gate::Attempt;
 use super::io::{Output, Ticket};
 use super::{Core, CoreError, Step};
@@ -292,12 +292,10 @@ impl Core {
         step.set_held(conduit.id, None)?;
         self.service.held.remove(&conduit.id);
         let approved = !plan.halts.is_empty();
-        for (root, source, ops) in [
-            (&conduit.target, &conduit.source, &plan.operations.source_to_target),
-            (&conduit.source, &conduit.target, &plan.operations.target_to_source),
-        ] {
-            let key = JobKey { conduit: conduit.id, generation: number, device: root.device, kind: JobKind::Copy };
-            let ends = super::dispatch::Ends { target: root, source };
+        for side in [Side::Source, Side::Target] {
+            let (ends, ops) = Ends::of(conduit, plan, side);
+            let (device, kind) = (ends.target.device, JobKind::Copy);
+            let key = JobKey { conduit: conduit.id, generation: number, device, side, kind };
             self.store_job(step, conduit, key, plan, approved, &ends, &ops.copies)?;
         }
         let rate = super::progress::Rate::new(step.now.monotonic_ms);
@@ -315,7 +313,7 @@ impl Core {
         key: JobKey,
         plan: &Plan,
         approved: bool,
-        ends: &super::dispatch::Ends<'_>,
+        ends: &Ends<'_>,
         items: &[Item],
     ) -> Result<(), CoreError> {
         if items.is_empty() {
@@ -367,19 +365,17 @@ impl Core {
         let failed = failed_contents(step, id, number)?;
         let approved = !plan.halts.is_empty();
         let mut suppressed = 0;
-        for (root, source, ops) in [
-            (&conduit.target, &conduit.source, &plan.operations.source_to_target),
-            (&conduit.source, &conduit.target, &plan.operations.target_to_source),
-        ] {
+        for side in [Side::Source, Side::Target] {
+            let (ends, ops) = Ends::of(&conduit, &plan, side);
             let (kept, go): (Vec<Item>, Vec<Item>) = ops
                 .deletes
                 .iter()
                 .cloned()
                 .partition(|item| content_of(&item.expect).is_some_and(|c| failed.contains(&c)));
             suppressed += kept.len() as u64;
-            let key = JobKey { conduit: id, generation: number, device: root.device, kind: JobKind::Delete };
+            let (device, kind) = (ends.target.device, JobKind::Delete);
+            let key = JobKey { conduit: id, generation: number, device, side, kind };
             if step.txn.job(&key)?.is_none() {
-                let ends = super::dispatch::Ends { target: root, source };
                 self.store_job(step, &conduit, key, &plan, approved, &ends, &go)?;
             }
         }

@@ -5,7 +5,7 @@
 //! costs 4 bytes of prefix instead of 48. Local numbers never leave this device.
 
 use redb::TableDefinition;
-use tidegate_protocol::file_sync::{JobKey, JobKind};
+use tidegate_protocol::file_sync::{JobKey, JobKind, Side};
 use tidegate_protocol::id::{ConduitId, LocationId, Sequence};
 use tidegate_protocol::library_sync::FactKey;
 use tidegate_protocol::path::EntryPath;
@@ -213,9 +213,11 @@ pub(super) fn generation_key(conduit: ConduitId, number: u64) -> Vec<u8> {
 
 /// Key of a job, and prefix of its items and outcomes: jobs of one conduit in the order of generations.
 pub(super) fn job_key(job: &JobKey) -> Vec<u8> {
-    let kind = match job.kind {
-        JobKind::Copy => 0,
-        JobKind::Delete => 1,
+    let kind = match (job.side, job.kind) {
+        (Side::Target, JobKind::Copy) => 0,
+        (Side::Target, JobKind::Delete) => 1,
+        (Side::Source, JobKind::Copy) => 2,
+        (Side::Source, JobKind::Delete) => 3,
     };
     [&generation_key(job.conduit, job.generation)[..], job.device.as_bytes(), &[kind]].concat()
 }
