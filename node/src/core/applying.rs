@@ -18,7 +18,7 @@ use tidegate_protocol::wire::{JobControl, JobReport, Refusal, RefusalCode, Respo
 
 use super::file_sync::ItemSkipped;
 use super::io::{JobStop, Output, Ticket, Written};
-use super::{Core, CoreError, Step};
+use super::{Core, CoreError, Step, legs};
 
 /// How long an answer to `JobStatus` is held back for news, in milliseconds.
 const REPORT_WAIT_MS: u64 = 200;
@@ -153,7 +153,11 @@ impl Core {
             if first >= record.spec.items {
                 return self.end_job(step, job);
             }
-            let (end, work, settled) = self.make_leg(step, &record.spec, first)?;
+            let legs::Leg { next, work, settled, adopted } = self.make_leg(step, &record.spec, first)?;
+            if !adopted.is_empty() {
+                step.put(adopted)?;
+                self.locations.changed.insert(record.spec.target.location);
+            }
             if !settled.is_empty() {
                 let moved = Moved {
                     outcomes: settled,
@@ -165,7 +169,7 @@ impl Core {
                 self.on_job_moved(step, job, moved)?;
             }
             let Some(running) = self.applying.running.get_mut(&job) else { return Ok(()) };
-            running.next = end;
+            running.next = next;
             if !work.is_empty() {
                 running.leg = true;
                 let leg = self.leg(&record.spec, work);

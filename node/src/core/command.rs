@@ -428,7 +428,7 @@ pub struct GenerationView {
 /// One item of a generation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ItemView {
-    /// `install`, `link`, `mkdir`, `rename`, `metadata`, `trash`, `rmdir`.
+    /// `install`, `link`, `mkdir`, `rename`, `metadata`, `trash`, `rmdir`, `adopt`, `respell`, `evict`.
     pub op: String,
     /// Path below the root, escaped for display.
     pub path: String,

@@ -10,17 +10,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_protocol::file_sync::{
-    Action, Baseline, Conduit, Generation, GenerationTotals, Item, ItemOutcome, JobKey, JobKind, JobProgress, JobSpec,
-    JobState, Phase, Plan, PlanId, PreImage, Side, SkipReason, Verification,
+    Action, Conduit, Generation, GenerationTotals, Item, ItemOutcome, JobKey, JobKind, JobProgress, JobSpec, JobState,
+    Phase, Plan, PlanId, PreImage, Side, SkipReason, Verification,
 };
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{ConduitId, DeviceId};
+use tidegate_protocol::path::EntryPath;
 use tidegate_storage::store::JobRecord;
 
 use super::command::{Fault, FaultCode, Reply, Started};
 use super::dispatch::{Dispatch, Ends};
 use super::gate::Attempt;
-use super::io::{Output, Ticket};
+use super::io::{Output, Resolved, Ticket};
 use super::{Core, CoreError, Step};
 use crate::env::Now;
 
@@ -31,8 +32,20 @@ pub(super) enum Purpose {
     Plan(Ticket),
     /// `sync_now`.
     Sync(SyncCall),
+    /// A person wants to know why a path stands as it does.
+    Why(Ticket, EntryPath),
     /// A generation's jobs are done; was it enough?
     Verify(u64),
+}
+
+impl Purpose {
+    /// The path, if any, whose fate is to be explained.
+    pub(super) fn question(&self) -> Option<EntryPath> {
+        match self {
+            Self::Why(_, path) => Some(path.clone()),
+            Self::Plan(_) | Self::Sync(_) | Self::Verify(_) => None,
+        }
+    }
 }
 
 /// One call of `sync_now`.
@@ -166,21 +179,26 @@ impl Core {
         &mut self,
         step: &mut Step<'_>,
         attempt: Attempt,
-        plan: Plan,
-        baseline: &Baseline,
+        resolved: Resolved,
     ) -> Result<(), CoreError> {
         let Some(conduit) = step.txn.conduit(attempt.conduit)?.filter(|conduit| !conduit.removed.value) else {
             return self.give_up(step, attempt, None);
         };
         match attempt.purpose {
             Purpose::Plan(ticket) => {
-                self.keep_plan(step, &conduit, &plan)?;
-                let view = self.plan_view(step, &conduit, plan)?;
+                self.keep_plan(step, &conduit, &resolved.plan)?;
+                let view = self.plan_view(step, &conduit, resolved.plan)?;
                 step.out.push(Output::Reply { ticket, reply: Ok(Reply::Plan(Box::new(view))) });
                 Ok(())
             }
-            Purpose::Sync(call) => self.on_sync_plan(step, &conduit, &call, &plan, baseline),
-            Purpose::Verify(number) => self.on_verify_plan(step, &conduit, number, &plan, baseline),
+            Purpose::Why(ticket, path) => {
+                let reply =
+                    self.why_view(step, &conduit, &path, &resolved).map(|view| Ok(Reply::Why(Box::new(view))))?;
+                step.out.push(Output::Reply { ticket, reply });
+                Ok(())
+            }
+            Purpose::Sync(call) => self.on_sync_plan(step, &conduit, &call, &resolved),
+            Purpose::Verify(number) => self.on_verify_plan(step, &conduit, number, &resolved),
         }
     }
 
@@ -189,9 +207,9 @@ impl Core {
         step: &mut Step<'_>,
         conduit: &Conduit,
         call: &SyncCall,
-        plan: &Plan,
-        baseline: &Baseline,
+        resolved: &Resolved,
     ) -> Result<(), CoreError> {
+        let plan = &resolved.plan;
         let name = conduit.settings.name.value.clone();
         let covered = self.is_covered(step, conduit, call, plan)?;
         if let Some(wanted) = call.plan.as_ref().filter(|_| !covered) {
@@ -205,7 +223,7 @@ impl Core {
             return Ok(());
         }
         if plan.is_empty() {
-            self.agree(step, conduit, baseline, plan)?;
+            self.agree(step, conduit, 0, resolved)?;
             self.answer(step, call.caller, Ok(Reply::Started(Started { conduit: name, generation: None })));
             return Ok(());
         }
@@ -251,7 +269,9 @@ impl Core {
             &["tidegate conduit show NAME", "tidegate location list"],
         );
         match attempt.purpose {
-            Purpose::Plan(ticket) => step.out.push(Output::Reply { ticket, reply: Err(fault) }),
+            Purpose::Plan(ticket) | Purpose::Why(ticket, _) => {
+                step.out.push(Output::Reply { ticket, reply: Err(fault) })
+            }
             Purpose::Sync(call) => self.answer(step, call.caller, Err(fault)),
             Purpose::Verify(number) => self.close_unproven(step, attempt.conduit, number)?,
         }
@@ -416,7 +436,9 @@ impl Core {
             ),
         };
         match attempt.purpose {
-            Purpose::Plan(ticket) => step.out.push(Output::Reply { ticket, reply: Err(fault) }),
+            Purpose::Plan(ticket) | Purpose::Why(ticket, _) => {
+                step.out.push(Output::Reply { ticket, reply: Err(fault) })
+            }
             Purpose::Sync(call) => {
                 self.answer(step, call.caller, Err(fault));
                 if call.caller.is_none() {
@@ -466,7 +488,10 @@ pub(super) fn installed_bytes(item: &Item) -> u64 {
         | Action::RenameFile { .. }
         | Action::SetMetadata { .. }
         | Action::Remove { .. }
-        | Action::RemoveDirectory { .. } => 0,
+        | Action::RemoveDirectory { .. }
+        | Action::Adopt { .. }
+        | Action::Respell { .. }
+        | Action::Evict { .. } => 0,
     }
 }
 

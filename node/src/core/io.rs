@@ -4,10 +4,12 @@
 //! Everything here is plain data: a recorded list of inputs replays to the same outputs.
 
 use ::core::net::SocketAddr;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use tidegate_protocol::file_sync::{Baseline, Conduit, DeleteMode, Guards, Item, ItemOutcome, JobKey, Plan};
+use tidegate_protocol::file_sync::{
+    BaseChange, Baseline, Conduit, DeleteMode, Guards, Item, ItemOutcome, JobKey, Plan, Ruling, Why,
+};
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{DeviceId, Label, LibraryId, LocationId};
 use tidegate_protocol::index::{EntryKind, Observation, StatMark, Version};
@@ -141,8 +143,8 @@ pub enum Input {
     Resolved {
         /// Of the wish.
         ticket: Ticket,
-        /// The plan and what a baseline at this state would say; or why there is none.
-        result: Result<(Box<Plan>, Baseline), String>,
+        /// What was found; or why there is no answer.
+        result: Result<Box<Resolved>, String>,
     },
     /// Time has passed.
     Tick,
@@ -327,7 +329,37 @@ pub enum Output {
         previous: Option<Box<Plan>>,
         /// The guards.
         guards: Guards,
+        /// What is neither row nor definition.
+        facts: Box<ResolveFacts>,
+        /// The path, if any, whose fate is to be explained.
+        why: Option<EntryPath>,
     },
+}
+
+/// What a resolve is given besides rows and definition, as it was when the gate opened.
+#[derive(Debug, Clone, Default)]
+pub struct ResolveFacts {
+    /// Rulings of the conduit.
+    pub rulings: Vec<Ruling>,
+    /// Names of devices.
+    pub labels: BTreeMap<DeviceId, Label>,
+    /// The moment, in Unix milliseconds.
+    pub now_ms: u64,
+    /// How far apart both owners' clocks may be, in milliseconds.
+    pub clock_doubt_ms: u64,
+}
+
+/// What a resolve found.
+#[derive(Debug)]
+pub struct Resolved {
+    /// The plan.
+    pub plan: Plan,
+    /// What a baseline at this state would say.
+    pub baseline: Baseline,
+    /// How the base rows change if the plan is empty.
+    pub base: Vec<(EntryPath, BaseChange)>,
+    /// The explanation that was asked for.
+    pub why: Option<Why>,
 }
 
 /// What a scan looks at.
@@ -394,6 +426,8 @@ pub struct DeleteLeg {
     pub job: JobKey,
     /// The location that changes.
     pub location: LocationId,
+    /// The other end: asked before anything is evicted.
+    pub source: CopySource,
     /// The items, in order.
     pub items: Vec<Work>,
     /// Whether old bytes are kept.

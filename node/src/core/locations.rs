@@ -264,6 +264,8 @@ impl Core {
             let change = match observed {
                 Observed::Absent => self.gone(step, id, &path, known),
                 Observed::Present(kind, mark) => {
+                    // What a job took away has come back: when it goes again, that is news.
+                    self.applying.removed.remove(&(id, path.clone()));
                     if let EntryKind::File(file) = &kind {
                         self.applying.contents.add(file.content);
                         if !chunks.is_empty() {
@@ -375,13 +377,14 @@ impl Core {
         let now = step.now.monotonic_ms;
         let mut announced = Vec::new();
         for Written { path, kind, mark, version } in &written {
-            match (kind, mark) {
-                (Some(kind), Some(mark)) => {
+            let at = (id, path.clone());
+            match kind {
+                Some(kind) => {
                     let announcement = Announced { kind: kind.clone(), mark: *mark, version: version.clone() };
                     announced.push((path.clone(), announcement));
+                    self.applying.removed.remove(&at);
                 }
-                (Some(_), None) => {}
-                (None, _) => drop(self.applying.removed.insert((id, path.clone()), version.clone())),
+                None => drop(self.applying.removed.insert(at, version.clone())),
             }
         }
         step.txn.announce(id, announced)?;

@@ -421,5 +421,8 @@ const fn op_word(action: &Action) -> &'static str {
         Action::SetMetadata { .. } => "metadata",
         Action::Remove { .. } => "trash",
         Action::RemoveDirectory { .. } => "rmdir",
+        Action::Adopt { .. } => "adopt",
+        Action::Respell { .. } => "respell",
+        Action::Evict { .. } => "evict",
     }
 }

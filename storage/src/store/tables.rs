@@ -38,6 +38,8 @@ pub enum Table {
     Outlines,
     /// conduit → baseline.
     Baselines,
+    /// conduit, path → what both ends last agreed on.
+    Bases,
     /// plan id → plan.
     Plans,
     /// plan id → when a person approved it.
@@ -56,7 +58,7 @@ pub enum Table {
 
 impl Table {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Meta,
         Self::Settings,
         Self::Authors,
@@ -67,6 +69,7 @@ impl Table {
         Self::Announced,
         Self::Outlines,
         Self::Baselines,
+        Self::Bases,
         Self::Plans,
         Self::Approvals,
         Self::Generations,
@@ -88,6 +91,7 @@ impl Table {
             Self::Announced => "announced",
             Self::Outlines => "outlines",
             Self::Baselines => "baselines",
+            Self::Bases => "bases",
             Self::Plans => "plans",
             Self::Approvals => "approvals",
             Self::Generations => "generations",
@@ -204,6 +208,17 @@ impl RowPlace {
             None => Err(StoreError::damaged("an empty place of a row")),
         }
     }
+}
+
+/// Key of a base row.
+pub(super) fn base_key(conduit: ConduitId, path: &EntryPath) -> Vec<u8> {
+    [conduit.as_bytes(), path.as_stored()].concat()
+}
+
+/// The path in the key of a base row.
+pub(super) fn base_path(key: &[u8]) -> Result<EntryPath, StoreError> {
+    let bytes = key.get(16..).ok_or_else(|| StoreError::damaged("a key of a base row is too short"))?;
+    EntryPath::from_stored(bytes.to_vec()).map_err(|_| StoreError::damaged("a key of a base row is no path"))
 }
 
 /// Key of a generation.
