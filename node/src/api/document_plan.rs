@@ -106,6 +106,9 @@ fn plan_item(side: &str, item: &Item) -> PlanItem {
         Action::SetMetadata { .. } => ("metadata", None, None),
         Action::Remove { .. } => ("trash", None, None),
         Action::RemoveDirectory { .. } => ("rmdir", None, None),
+        Action::Adopt { .. } => ("adopt", None, None),
+        Action::Respell { from, .. } => ("respell", Some(ShownPath::from(from)), None),
+        Action::Evict { .. } => ("evict", None, None),
     };
     let installs = matches!(item.action, Action::InstallFile { .. } | Action::InstallSymlink { .. });
     PlanItem {

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_protocol::file_sync::{
     Action, Baseline, Conduit, Generation, GenerationTotals, Item, ItemOutcome, JobKey, JobKind, JobProgress, JobSpec,
-    JobState, Phase, Plan, PlanId, PreImage, SkipReason, Verification,
+    JobState, Phase, Plan, PlanId, PreImage, Side, SkipReason, Verification,
 };
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{ConduitId, DeviceId};
@@ -292,11 +292,12 @@ impl Core {
         step.set_held(conduit.id, None)?;
         self.service.held.remove(&conduit.id);
         let approved = !plan.halts.is_empty();
-        for (root, source, ops) in [
-            (&conduit.target, &conduit.source, &plan.operations.source_to_target),
-            (&conduit.source, &conduit.target, &plan.operations.target_to_source),
+        for (side, root, source, ops) in [
+            (Side::Target, &conduit.target, &conduit.source, &plan.operations.source_to_target),
+            (Side::Source, &conduit.source, &conduit.target, &plan.operations.target_to_source),
         ] {
-            let key = JobKey { conduit: conduit.id, generation: number, device: root.device, kind: JobKind::Copy };
+            let key =
+                JobKey { conduit: conduit.id, generation: number, device: root.device, side, kind: JobKind::Copy };
             let ends = super::dispatch::Ends { target: root, source };
             self.store_job(step, conduit, key, plan, approved, &ends, &ops.copies)?;
         }
@@ -367,9 +368,9 @@ impl Core {
         let failed = failed_contents(step, id, number)?;
         let approved = !plan.halts.is_empty();
         let mut suppressed = 0;
-        for (root, source, ops) in [
-            (&conduit.target, &conduit.source, &plan.operations.source_to_target),
-            (&conduit.source, &conduit.target, &plan.operations.target_to_source),
+        for (side, root, source, ops) in [
+            (Side::Target, &conduit.target, &conduit.source, &plan.operations.source_to_target),
+            (Side::Source, &conduit.source, &conduit.target, &plan.operations.target_to_source),
         ] {
             let (kept, go): (Vec<Item>, Vec<Item>) = ops
                 .deletes
@@ -377,7 +378,7 @@ impl Core {
                 .cloned()
                 .partition(|item| content_of(&item.expect).is_some_and(|c| failed.contains(&c)));
             suppressed += kept.len() as u64;
-            let key = JobKey { conduit: id, generation: number, device: root.device, kind: JobKind::Delete };
+            let key = JobKey { conduit: id, generation: number, device: root.device, side, kind: JobKind::Delete };
             if step.txn.job(&key)?.is_none() {
                 let ends = super::dispatch::Ends { target: root, source };
                 self.store_job(step, &conduit, key, &plan, approved, &ends, &go)?;
@@ -470,7 +471,10 @@ pub(super) fn installed_bytes(item: &Item) -> u64 {
         | Action::RenameFile { .. }
         | Action::SetMetadata { .. }
         | Action::Remove { .. }
-        | Action::RemoveDirectory { .. } => 0,
+        | Action::RemoveDirectory { .. }
+        | Action::Adopt { .. }
+        | Action::Respell { .. }
+        | Action::Evict { .. } => 0,
     }
 }
 

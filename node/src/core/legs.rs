@@ -59,7 +59,10 @@ impl Core {
                 | Action::InstallSymlink { .. }
                 | Action::SetMetadata { .. }
                 | Action::Remove { .. }
-                | Action::RemoveDirectory { .. } => None,
+                | Action::RemoveDirectory { .. }
+                | Action::Adopt { .. }
+                | Action::Respell { .. }
+                | Action::Evict { .. } => None,
             };
             let known = match &item.expect {
                 PreImage::File { content, .. } => known_mark(step, tree, &path, *content)?,
@@ -72,7 +75,10 @@ impl Core {
                 | Action::InstallSymlink { .. }
                 | Action::RenameFile { .. }
                 | Action::Remove { .. }
-                | Action::RemoveDirectory { .. } => known,
+                | Action::RemoveDirectory { .. }
+                | Action::Adopt { .. }
+                | Action::Respell { .. }
+                | Action::Evict { .. } => known,
             };
             // What a rename moves is content that this device holds, at the old path.
             let local = match (&item.action, &from) {

@@ -23,8 +23,10 @@ const fn kind_of(action: &Action) -> JobKind {
         | Action::InstallFile { .. }
         | Action::InstallSymlink { .. }
         | Action::RenameFile { .. }
-        | Action::SetMetadata { .. } => JobKind::Copy,
-        Action::Remove { .. } | Action::RemoveDirectory { .. } => JobKind::Delete,
+        | Action::SetMetadata { .. }
+        | Action::Adopt { .. }
+        | Action::Respell { .. } => JobKind::Copy,
+        Action::Remove { .. } | Action::RemoveDirectory { .. } | Action::Evict { .. } => JobKind::Delete,
     }
 }
 

@@ -98,6 +98,8 @@ async fn act<R: RootDir>(
         (Action::SetMetadata { file, .. }, _) => workshop.set_metadata(&work.path, work.known, file, known).await,
         (Action::Remove { .. }, _) => workshop.remove(work.index, &work.path, &expect, known).await,
         (Action::RemoveDirectory { .. }, _) => workshop.remove_directory(&work.path).await,
+        // Modes that plan these are not offered by this version.
+        (Action::Adopt { .. } | Action::Respell { .. } | Action::Evict { .. }, _) => Err(Refused::SourceChanged),
     }
 }
 
@@ -120,7 +122,12 @@ async fn stands_already<R: RootDir>(workshop: &Workshop<R>, root: &R, work: &Wor
             return Ok(same.then_some(Applied { mark: None, trashed: None }));
         }
         // These say themselves that they are done.
-        Action::MakeDirectory { .. } | Action::Remove { .. } | Action::RemoveDirectory { .. } => None,
+        Action::MakeDirectory { .. }
+        | Action::Remove { .. }
+        | Action::RemoveDirectory { .. }
+        | Action::Adopt { .. }
+        | Action::Respell { .. }
+        | Action::Evict { .. } => None,
     };
     Ok(mark.map(|mark| Applied { mark: Some(mark), trashed: None }))
 }
@@ -146,13 +153,14 @@ fn written(work: &Work, applied: &Applied) -> Vec<Written> {
         Action::InstallSymlink { target, version } => {
             vec![one(&work.path, Some(EntryKind::Symlink { target: target.clone() }), None, version)]
         }
-        Action::RenameFile { file: facts, version, .. } => {
-            let gone = work.from.as_ref().map(|from| one(from, None, None, version));
+        Action::RenameFile { file: facts, version, gone, .. } => {
+            let gone = work.from.as_ref().map(|from| one(from, None, None, gone));
             gone.into_iter().chain(file(facts, version)).collect()
         }
         Action::Remove { version } | Action::RemoveDirectory { version } => {
             vec![one(&work.path, None, None, version)]
         }
+        Action::Adopt { .. } | Action::Respell { .. } | Action::Evict { .. } => Vec::new(),
     }
 }
 
@@ -178,7 +186,10 @@ pub(super) async fn recover<R: RootDir>(
                 Action::RenameFile { .. }
                 | Action::SetMetadata { .. }
                 | Action::Remove { .. }
-                | Action::RemoveDirectory { .. } => None,
+                | Action::RemoveDirectory { .. }
+                | Action::Adopt { .. }
+                | Action::Respell { .. }
+                | Action::Evict { .. } => None,
             },
         })
     };

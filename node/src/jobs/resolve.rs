@@ -7,7 +7,8 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use tidegate_protocol::file_sync::{
-    Baseline, Conduit, ConduitView, Guards, Plan, ResolveError, Root, SideView, SyncResolver,
+    Baseline, Circumstances, Conduit, ConduitView, Guards, NameRules, NoBase, Plan, ResolveError, Root, SideView,
+    SyncResolver,
 };
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::Sequence;
@@ -48,7 +49,8 @@ pub(crate) fn resolve(
     let failure = RefCell::new(None);
     let source = End::of(snapshot, &conduit.source, &failure)?;
     let target = End::of(snapshot, &conduit.target, &failure)?;
-    let view = ConduitView { conduit, source: &source, target: &target, baseline, guards };
+    let (base, circumstances) = (&NoBase, Circumstances::NONE);
+    let view = ConduitView { conduit, source: &source, target: &target, baseline, base, guards, circumstances };
     let touched = match (baseline, previous) {
         (Some(baseline), Some(_)) => touched_since(&[&source, &target], baseline, synced.heads())?,
         (Some(_) | None, _) => None,
@@ -64,8 +66,8 @@ pub(crate) fn resolve(
     let next = Baseline {
         generation: baseline.map_or(0, |baseline| baseline.generation),
         heads: plan.heads.clone(),
-        top_entries: source.top_entries,
-        files: source.files,
+        top_entries: (source.top_entries, target.top_entries),
+        files: (source.files, target.files),
         rules: (source.location.rules_hash(), target.location.rules_hash()),
     };
     Ok((plan, next))
@@ -176,6 +178,20 @@ impl SideView for End<'_> {
 
     fn top_entries(&self) -> u64 {
         self.top_entries
+    }
+
+    fn names(&self) -> NameRules {
+        NameRules::POSIX
+    }
+
+    fn has_root(&self) -> bool {
+        let is_directory = |path| {
+            let row = self.kept(self.snapshot.entry(self.tree, path))?;
+            Some(row.is_some_and(|row| {
+                row.state.present().is_some_and(|entry| matches!(entry.kind, EntryKind::Directory { .. }))
+            }))
+        };
+        self.dir.as_entry().is_none_or(|path| is_directory(path).unwrap_or(true))
     }
 }
 

@@ -94,27 +94,27 @@ fn merge(facts: Vec<(DeviceId, Fact)>) -> Vec<Fact> {
 fn device(fact: Fact) -> Option<Device> {
     match fact {
         Fact::Device(device) => Some(device),
-        Fact::Location(_) | Fact::Conduit(_) | Fact::Generation(_) => None,
+        Fact::Location(_) | Fact::Conduit(_) | Fact::Generation(_) | Fact::Ruling(_) => None,
     }
 }
 
 fn location(fact: Fact) -> Option<Location> {
     match fact {
         Fact::Location(location) => Some(location),
-        Fact::Device(_) | Fact::Conduit(_) | Fact::Generation(_) => None,
+        Fact::Device(_) | Fact::Conduit(_) | Fact::Generation(_) | Fact::Ruling(_) => None,
     }
 }
 
 fn conduit(fact: Fact) -> Option<Conduit> {
     match fact {
         Fact::Conduit(conduit) => Some(*conduit),
-        Fact::Device(_) | Fact::Location(_) | Fact::Generation(_) => None,
+        Fact::Device(_) | Fact::Location(_) | Fact::Generation(_) | Fact::Ruling(_) => None,
     }
 }
 
 fn generation(fact: Fact) -> Option<GenerationRecord> {
     match fact {
         Fact::Generation(record) => Some(record),
-        Fact::Device(_) | Fact::Location(_) | Fact::Conduit(_) => None,
+        Fact::Device(_) | Fact::Location(_) | Fact::Conduit(_) | Fact::Ruling(_) => None,
     }
 }

@@ -5,7 +5,7 @@
 //! costs 4 bytes of prefix instead of 48. Local numbers never leave this device.
 
 use redb::TableDefinition;
-use tidegate_protocol::file_sync::{JobKey, JobKind};
+use tidegate_protocol::file_sync::{JobKey, JobKind, Side};
 use tidegate_protocol::id::{ConduitId, LocationId, Sequence};
 use tidegate_protocol::library_sync::FactKey;
 use tidegate_protocol::path::EntryPath;
@@ -113,6 +113,8 @@ pub enum FactKind {
     Conduit = 3,
     /// Closed generations.
     Generation = 4,
+    /// Rulings about conflicts.
+    Ruling = 5,
 }
 
 impl FactKind {
@@ -123,6 +125,7 @@ impl FactKind {
             FactKey::Location(_) => Self::Location,
             FactKey::Conduit(_) => Self::Conduit,
             FactKey::Generation(..) => Self::Generation,
+            FactKey::Ruling(..) => Self::Ruling,
         }
     }
 }
@@ -156,6 +159,7 @@ pub(super) fn fact_prefix(key: &FactKey) -> Vec<u8> {
         FactKey::Location(id) => [&kind[..], id.as_bytes()].concat(),
         FactKey::Conduit(id) => [&kind[..], id.as_bytes()].concat(),
         FactKey::Generation(id, number) => [&kind[..], id.as_bytes(), &number.to_be_bytes()].concat(),
+        FactKey::Ruling(id, facts) => [&kind[..], id.as_bytes(), facts.as_bytes()].concat(),
     }
 }
 
@@ -217,7 +221,11 @@ pub(super) fn job_key(job: &JobKey) -> Vec<u8> {
         JobKind::Copy => 0,
         JobKind::Delete => 1,
     };
-    [&generation_key(job.conduit, job.generation)[..], job.device.as_bytes(), &[kind]].concat()
+    let side = match job.side {
+        Side::Source => 0,
+        Side::Target => 1,
+    };
+    [&generation_key(job.conduit, job.generation)[..], job.device.as_bytes(), &[kind, side]].concat()
 }
 
 /// Key of a batch of items, or of a block of outcomes.

@@ -84,7 +84,7 @@ fn keys_keep_their_bytes() {
         (
             "job part",
             tables::job_part_key(&job_key(), 5),
-            "3030303030303030303030303030303000000000000000028a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c0000000005",
+            "3030303030303030303030303030303000000000000000028a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c000100000005",
         ),
     ];
     for (name, key, golden) in cases {

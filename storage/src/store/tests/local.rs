@@ -2,7 +2,7 @@
 
 use tidegate_protocol::file_sync::{
     Action, Baseline, DeleteMode, Generation, GenerationTotals, Item, ItemOutcome, JobKey, JobKind, JobProgress,
-    JobSpec, JobState, Phase, Plan, PlanTotals, PreImage, Root, SkipReason, SyncOperations,
+    JobSpec, JobState, Phase, Plan, PlanTotals, PreImage, Root, Side, SkipReason, SyncOperations,
 };
 use tidegate_protocol::id::ConduitId;
 
@@ -12,7 +12,7 @@ use super::*;
 pub(super) const CONDUIT: ConduitId = ConduitId::from_bytes([0x30; 16]);
 
 pub(super) fn job_key() -> JobKey {
-    JobKey { conduit: CONDUIT, generation: 2, device: device(1), kind: JobKind::Copy }
+    JobKey { conduit: CONDUIT, generation: 2, device: device(1), side: Side::Target, kind: JobKind::Copy }
 }
 
 pub(super) fn plan() -> Plan {
