@@ -134,6 +134,7 @@ async fn done(face: &Arc<dyn Face>, command: Command) -> Answer {
         }))),
         Reply::Status(_)
         | Reply::Plan(_)
+        | Reply::Why(_)
         | Reply::Started(_)
         | Reply::Jobs(_)
         | Reply::History(_)

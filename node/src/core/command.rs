@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::file_sync::{
-    ConflictStrategy, DeleteMode, Generation, Halt, JobProgress, JobState, Plan, Schedule, SyncMode,
+    ConflictStrategy, DeleteMode, Generation, Halt, JobProgress, JobState, Plan, Schedule, Selection, Side, SyncMode,
+    Why,
 };
 use tidegate_protocol::id::{DeviceId, Label, LibraryId};
 use tidegate_protocol::index::Rights;
@@ -99,6 +100,15 @@ pub enum Command {
         /// How long to wait for the gate, in milliseconds.
         wait_ms: u64,
     },
+    /// Explains the fate of one path; changes nothing.
+    Why {
+        /// Which conduit; found by the path if absent.
+        conduit: Option<String>,
+        /// Below the conduit's roots, or absolute and below a location of this device.
+        path: String,
+        /// How long to wait for the gate, in milliseconds.
+        wait_ms: u64,
+    },
     /// Runs a conduit once.
     Sync {
         /// Which conduit.
@@ -173,6 +183,8 @@ pub struct ConduitChange {
     pub strategy: Option<ConflictStrategy>,
     /// Delete mode.
     pub delete_mode: Option<DeleteMode>,
+    /// Selection (selective).
+    pub selection: Option<Selection>,
 }
 
 /// An answer.
@@ -190,6 +202,8 @@ pub enum Reply {
     Conduit(Box<ConduitView>),
     /// To `Plan`.
     Plan(Box<PlanView>),
+    /// To `Why`.
+    Why(Box<WhyView>),
     /// To `Sync` and `Approve`.
     Started(Started),
     /// To `Jobs`.
@@ -318,6 +332,8 @@ pub struct ConduitView {
     pub strategy: ConflictStrategy,
     /// Delete mode.
     pub delete_mode: DeleteMode,
+    /// Selection (selective).
+    pub selection: Selection,
     /// This device coordinates it.
     pub coordinator: bool,
     /// What it does now: `idle`, `waiting`, `copying`, `deleting`, `verifying`, `held`.
@@ -434,6 +450,53 @@ pub struct ItemView {
     pub path: String,
     /// The exact path in base64, when it is not UTF-8.
     pub path_b64: Option<String>,
+    /// `done`, `pending`, or why it was skipped.
+    pub outcome: String,
+}
+
+/// Which facts and which rule decide about a path.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WhyView {
+    /// In which conduit.
+    pub conduit: Label,
+    /// Below its roots, escaped for display.
+    pub path: String,
+    /// `device:location/dir`.
+    pub source: String,
+    /// `device:location/dir`.
+    pub target: String,
+    /// Rows, agreement and rule.
+    pub why: Why,
+    /// What a run would do about it now.
+    pub planned: Vec<PlannedView>,
+    /// What would hold that run.
+    pub held: Vec<Halt>,
+    /// What the newest generation did about it.
+    pub last: Vec<DoneView>,
+}
+
+/// Something that a run would do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PlannedView {
+    /// At which end.
+    pub side: Side,
+    /// As in [`ItemView`].
+    pub op: String,
+    /// At this path or above it, escaped for display.
+    pub path: String,
+}
+
+/// Something that a generation did.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DoneView {
+    /// Which generation.
+    pub generation: u64,
+    /// At which end.
+    pub side: Side,
+    /// As in [`ItemView`].
+    pub op: String,
+    /// At this path or above it, escaped for display.
+    pub path: String,
     /// `done`, `pending`, or why it was skipped.
     pub outcome: String,
 }

@@ -51,6 +51,7 @@ impl ConduitManager {
             bandwidth_limit,
             strategy,
             delete_mode,
+            selection,
         } = change;
         [
             set(&mut settings.name, name, stamp),
@@ -61,6 +62,7 @@ impl ConduitManager {
             set(&mut settings.bandwidth_limit, bandwidth_limit, stamp),
             set(&mut settings.strategy, strategy, stamp),
             set(&mut settings.delete_mode, delete_mode, stamp),
+            set(&mut settings.selection, selection, stamp),
         ]
         .contains(&true)
     }

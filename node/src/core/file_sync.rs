@@ -179,7 +179,7 @@ impl Core {
         &mut self,
         step: &mut Step<'_>,
         attempt: Attempt,
-        resolved: Resolved,
+        mut resolved: Resolved,
     ) -> Result<(), CoreError> {
         let Some(conduit) = step.txn.conduit(attempt.conduit)?.filter(|conduit| !conduit.removed.value) else {
             return self.give_up(step, attempt, None);
@@ -192,8 +192,10 @@ impl Core {
                 Ok(())
             }
             Purpose::Why(ticket, path) => {
-                let reply =
-                    self.why_view(step, &conduit, &path, &resolved).map(|view| Ok(Reply::Why(Box::new(view))))?;
+                let view = self.why_view(step, &conduit, &path, &mut resolved)?;
+                let reply = view.map(|view| Reply::Why(Box::new(view))).ok_or_else(|| {
+                    Fault::new(FaultCode::Internal, "the path was not explained", "this is a mistake in Tidegate", &[])
+                });
                 step.out.push(Output::Reply { ticket, reply });
                 Ok(())
             }

@@ -252,7 +252,7 @@ pub(super) struct Leg {
 }
 
 /// Where, on the device that changes, an item's content stood before.
-const fn old_path(action: &Action) -> Option<&EntryPath> {
+pub(super) const fn old_path(action: &Action) -> Option<&EntryPath> {
     match action {
         Action::RenameFile { from, .. } | Action::Respell { from, .. } => Some(from),
         Action::MakeDirectory { .. }

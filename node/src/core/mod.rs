@@ -31,6 +31,7 @@ mod schedule;
 mod step;
 mod verify;
 mod views;
+mod why;
 
 use std::collections::BTreeMap;
 

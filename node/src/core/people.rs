@@ -39,6 +39,9 @@ impl Core {
                 let call = SyncCall { caller: Some(Caller::Person(ticket)), plan, approve: false };
                 return self.on_sync_command(step, ticket, &conduit, call, wait_ms);
             }
+            Command::Why { conduit, path, wait_ms } => {
+                return self.on_why(step, ticket, conduit.as_deref(), &path, wait_ms);
+            }
             Command::Approve { plan, wait_ms } => return self.on_approve(step, ticket, plan, wait_ms),
             Command::ControlJob { job, control } => return self.on_control_command(step, ticket, &job, control),
             other => self.at_once(step, other)?,
@@ -134,7 +137,11 @@ impl Core {
                 let conduit = named!(self.conduit_named(step, &conduit));
                 self.generation_view(step, &conduit, number)
             }
-            Command::Plan { .. } | Command::Sync { .. } | Command::Approve { .. } | Command::ControlJob { .. } => {
+            Command::Plan { .. }
+            | Command::Why { .. }
+            | Command::Sync { .. }
+            | Command::Approve { .. }
+            | Command::ControlJob { .. } => {
                 unreachable!("answered later, by on_command")
             }
         }

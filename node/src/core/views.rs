@@ -169,6 +169,7 @@ impl Core {
             bandwidth_limit: settings.bandwidth_limit.value,
             strategy: settings.strategy.value,
             delete_mode: settings.delete_mode.value,
+            selection: settings.selection.value.clone(),
             coordinator: conduit.coordinator() == self.me,
             state,
             running,
@@ -412,7 +413,7 @@ const fn kind_word(job: &JobKey) -> &'static str {
     }
 }
 
-const fn op_word(action: &Action) -> &'static str {
+pub(super) const fn op_word(action: &Action) -> &'static str {
     match action {
         Action::MakeDirectory { .. } => "mkdir",
         Action::InstallFile { .. } => "install",

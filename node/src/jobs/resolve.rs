@@ -74,10 +74,13 @@ pub(crate) fn resolve(
         clock_doubt_ms: facts.clock_doubt_ms,
     };
     let view = ConduitView { conduit, source: &source, target: &target, baseline, base, guards, circumstances };
-    let touched = match (baseline, previous) {
+    let touched: Option<BTreeSet<EntryPath>> = match (baseline, previous) {
         (Some(baseline), Some(_)) => touched_since(&[&source, &target], baseline, synced.heads())?,
         (Some(_) | None, _) => None,
     };
+    // A ruling is news about a path of which no row changed.
+    let ruled = facts.rulings.iter().map(|ruling| ruling.path.clone());
+    let touched: Option<BTreeSet<EntryPath>> = touched.map(|touched| touched.into_iter().chain(ruled).collect());
     let why = why.map(|path| SyncResolver::why(&synced, &view, path));
     let plan = match (&touched, previous) {
         (Some(touched), Some(previous)) => SyncResolver::resolve_touched(synced, &view, touched, previous)?,
@@ -90,8 +93,8 @@ pub(crate) fn resolve(
     let next = Baseline {
         generation: baseline.map_or(0, |baseline| baseline.generation),
         heads: plan.heads.clone(),
-        top_entries: source.top_entries,
-        files: source.files,
+        top_entries: (source.top_entries, target.top_entries),
+        files: (source.files, target.files),
         rules: (source.location.rules_hash(), target.location.rules_hash()),
     };
     Ok(Resolved { plan, baseline: next, base: changes, why })

@@ -9,8 +9,8 @@ use crate::id::{ConduitId, DeviceId};
 use crate::index::Rights;
 use crate::time::Stamp;
 
-/// Names a job. A generation has at most one job of each kind for each side, so no other id is needed and a
-/// repeated dispatch is recognised. Both ends of a conduit may be on one device: the device alone names no job.
+/// Names a job. A generation has at most one job of each kind for each end, so no other id is needed and a
+/// repeated dispatch is recognised. The end is named, as one device may hold both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct JobKey {
     /// Of which conduit.

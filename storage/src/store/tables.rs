@@ -117,6 +117,10 @@ pub enum FactKind {
     Conduit = 3,
     /// Closed generations.
     Generation = 4,
+    /// Rulings.
+    Ruling = 5,
+    /// Conflicts that were met.
+    Conflict = 6,
 }
 
 impl FactKind {
@@ -127,6 +131,8 @@ impl FactKind {
             FactKey::Location(_) => Self::Location,
             FactKey::Conduit(_) => Self::Conduit,
             FactKey::Generation(..) => Self::Generation,
+            FactKey::Ruling(..) => Self::Ruling,
+            FactKey::Conflict(..) => Self::Conflict,
         }
     }
 }
@@ -159,7 +165,10 @@ pub(super) fn fact_prefix(key: &FactKey) -> Vec<u8> {
         FactKey::Device(id) => [&kind[..], id.as_bytes()].concat(),
         FactKey::Location(id) => [&kind[..], id.as_bytes()].concat(),
         FactKey::Conduit(id) => [&kind[..], id.as_bytes()].concat(),
-        FactKey::Generation(id, number) => [&kind[..], id.as_bytes(), &number.to_be_bytes()].concat(),
+        FactKey::Generation(id, number) | FactKey::Conflict(id, number) => {
+            [&kind[..], id.as_bytes(), &number.to_be_bytes()].concat()
+        }
+        FactKey::Ruling(id, facts) => [&kind[..], id.as_bytes(), facts.as_bytes()].concat(),
     }
 }
 

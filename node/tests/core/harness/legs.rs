@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use tidegate::core::io::{CopyLeg, CopySource, DeleteLeg, Input, JobStop, Read, Ticket, Work};
+use tidegate::core::io::{CopyLeg, CopySource, DeleteLeg, Input, JobStop, Read, Ticket, Work, Written};
 use tidegate_protocol::file_sync::{Action, ItemOutcome, JobKey, SkipReason};
 use tidegate_protocol::id::{DeviceId, LocationId};
 use tidegate_protocol::path::EntryPath;
@@ -77,7 +77,7 @@ impl World {
         }
         let Some(work) = run.items.front().cloned() else { return self.end(index, job, None) };
         if node.failing.contains(&work.path) {
-            return self.moved(index, job, ItemOutcome::Skipped(SkipReason::WrongContent), None);
+            return self.moved(index, job, ItemOutcome::Skipped(SkipReason::WrongContent), Vec::new());
         }
         let Action::InstallFile { file, from, .. } = &work.item.action else {
             return self.apply(index, job, None);
@@ -154,7 +154,7 @@ impl World {
         self.moved(index, job, outcome, written);
     }
 
-    fn moved(&mut self, index: usize, job: JobKey, outcome: ItemOutcome, written: Option<tidegate::core::io::Written>) {
+    fn moved(&mut self, index: usize, job: JobKey, outcome: ItemOutcome, written: Vec<Written>) {
         let Some(run) = self.nodes[index].legs.get_mut(&job) else { return };
         let work = run.items.pop_front().expect("an item was done");
         let location = run.location;
@@ -168,7 +168,7 @@ impl World {
             Input::JobMoved {
                 job,
                 outcomes: vec![(work.index, outcome)],
-                announced: written.into_iter().collect(),
+                announced: written,
                 bytes_done,
                 bytes_reused: 0,
                 current: Vec::new(),
