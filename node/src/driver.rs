@@ -172,6 +172,11 @@ impl<E: Env, M: Machine> Driver<E, M> {
                 let index = self.index_for(leg.location, &leg.items)?;
                 run_leg(context, leg.job, |control| jobs::delete(Arc::clone(context), leg, control, index));
             }
+            Output::Put(leg) => {
+                let index = self.index_for(leg.location, &leg.items)?;
+                context.spawn(jobs::put(Arc::clone(context), leg, index));
+            }
+            Output::ReadContent(wanted) => context.spawn(jobs::read_content(Arc::clone(context), wanted)),
             Output::Control { job, control } => context.controls.set(&job, control),
             Output::Clean { location, job, purge } => {
                 context.spawn(jobs::clean(Arc::clone(context), location, job, purge));

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::file_sync::{
-    ConflictStrategy, DeleteMode, Generation, Halt, JobProgress, JobState, Plan, Schedule, Selection, Side, SyncMode,
+    ConflictKind, ConflictOutcome, ConflictStrategy, Decision, DeleteMode, Generation, Halt, JobProgress, JobState, Plan, Schedule, Selection, Side, SyncMode,
     Why,
 };
 use tidegate_protocol::id::{DeviceId, Label, LibraryId};
 use tidegate_protocol::index::Rights;
+use tidegate_protocol::path::EntryPath;
 use tidegate_protocol::wire::JobControl;
 use tidegate_storage::disk::RootIdentity;
 
@@ -134,6 +135,29 @@ pub enum Command {
         /// What.
         control: JobControl,
     },
+    /// Conflicts of a conduit, or of all.
+    Conflicts {
+        /// Which conduit.
+        conduit: Option<String>,
+        /// Those that are settled, too.
+        settled: bool,
+    },
+    /// One conflict, as `conduit:number`.
+    Conflict(String),
+    /// The content of one version of a conflict.
+    ConflictContent {
+        /// As `conduit:number`.
+        conflict: String,
+        /// Which version.
+        version: VersionOf,
+    },
+    /// Decides a conflict.
+    ResolveConflict {
+        /// As `conduit:number`.
+        conflict: String,
+        /// How.
+        choice: Choice,
+    },
     /// Generations of a conduit, newest first.
     History {
         /// Which conduit.
@@ -206,6 +230,12 @@ pub enum Reply {
     Why(Box<WhyView>),
     /// To `Sync` and `Approve`.
     Started(Started),
+    /// To `Conflicts`.
+    Conflicts(Vec<ConflictView>),
+    /// To `Conflict`.
+    Conflict(Box<ConflictView>),
+    /// To `ConflictContent`.
+    Content(Vec<u8>),
     /// To `Jobs`.
     Jobs(Vec<JobView>),
     /// To `History`.
@@ -221,6 +251,81 @@ pub struct Started {
     pub conduit: Label,
     /// The generation that was opened; `None` if there was nothing to do, which is verified.
     pub generation: Option<u64>,
+    /// Conflicts that stay where there was nothing to do.
+    pub conflicts: u64,
+}
+
+/// A version of a conflict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VersionOf {
+    /// What both ends had agreed on.
+    Base,
+    /// The source's.
+    Source,
+    /// The target's.
+    Target,
+}
+
+/// What a person chose about a conflict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// One of the versions, or both.
+    Keep(Decision),
+    /// Another content in their place.
+    Content(Vec<u8>),
+}
+
+/// A conflict, as people see it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ConflictView {
+    /// `conduit:number`.
+    pub id: String,
+    /// Of which conduit.
+    pub conduit: Label,
+    /// Its number there.
+    pub number: u64,
+    /// The generation that met it.
+    pub generation: u64,
+    /// When, in Unix milliseconds.
+    pub met_ms: u64,
+    /// Where.
+    pub path: EntryPath,
+    /// Of which kind.
+    pub kind: ConflictKind,
+    /// What was done about it.
+    pub outcome: ConflictOutcome,
+    /// It waits for a person.
+    pub open: bool,
+    /// When nothing of it was left.
+    pub settled_ms: Option<u64>,
+    /// What a person decided.
+    pub ruling: Option<Decision>,
+    /// Name of the source's device.
+    pub source_device: Label,
+    /// Name of the target's device.
+    pub target_device: Label,
+    /// What the source had.
+    pub source: Option<VersionView>,
+    /// What the target had.
+    pub target: Option<VersionView>,
+    /// What both had agreed on.
+    pub base: Option<VersionView>,
+}
+
+/// One version of a path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionView {
+    /// `file`, `link`, `directory` …
+    pub what: String,
+    /// Hash of its content.
+    pub content: Option<String>,
+    /// Its length.
+    pub bytes: Option<u64>,
+    /// When it was modified, in Unix milliseconds.
+    pub mtime_ms: Option<u64>,
+    /// Text of a link.
+    pub text: Option<String>,
 }
 
 /// Everything at a glance.
@@ -346,6 +451,8 @@ pub struct ConduitView {
     pub verified_ms: Option<u64>,
     /// The held plan that waits for approval, and why.
     pub held: Option<(String, Vec<Halt>)>,
+    /// Conflicts that wait for a person.
+    pub conflicts: u64,
     /// Statistics over all generations.
     pub statistics: Statistics,
 }

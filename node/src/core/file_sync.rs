@@ -14,7 +14,7 @@ use tidegate_protocol::file_sync::{
     Phase, Plan, PlanId, PreImage, Side, SkipReason, Verification,
 };
 use tidegate_protocol::hash::ContentHash;
-use tidegate_protocol::id::{ConduitId, DeviceId};
+use tidegate_protocol::id::{ConduitId, DeviceId, LocationId};
 use tidegate_protocol::path::EntryPath;
 use tidegate_storage::store::JobRecord;
 
@@ -76,6 +76,8 @@ pub(super) struct FileSyncService {
     /// Held plans, by conduit: what was shown, and why it waits.
     pub(super) held: BTreeMap<ConduitId, PlanId>,
     pub(super) dispatches: BTreeMap<JobKey, Dispatch>,
+    /// Choices of people that are being written, and where.
+    pub(super) putting: BTreeMap<Ticket, LocationId>,
     pub(super) wake_ms: Option<u64>,
 }
 
@@ -226,7 +228,8 @@ impl Core {
         }
         if plan.is_empty() {
             self.agree(step, conduit, 0, resolved)?;
-            self.answer(step, call.caller, Ok(Reply::Started(Started { conduit: name, generation: None })));
+            let conflicts = plan.conflicts().len() as u64;
+            self.answer(step, call.caller, Ok(Reply::Started(Started { conduit: name, generation: None, conflicts })));
             return Ok(());
         }
         let approved = call.approve || step.txn.approval(&plan.id)?.is_some();
@@ -240,7 +243,8 @@ impl Core {
             step.txn.approve_plan(&plan.id, step.now.wall_ms)?;
         }
         let number = self.open_generation(step, conduit, plan, None)?;
-        self.answer(step, call.caller, Ok(Reply::Started(Started { conduit: name, generation: Some(number) })));
+        let started = Started { conduit: name, generation: Some(number), conflicts: 0 };
+        self.answer(step, call.caller, Ok(Reply::Started(started)));
         Ok(())
     }
 
@@ -313,6 +317,7 @@ impl Core {
         step.txn.see_generation(conduit.id, number)?;
         step.set_held(conduit.id, None)?;
         self.service.held.remove(&conduit.id);
+        self.note_conflicts(step, conduit, number, plan)?;
         let approved = !plan.halts.is_empty();
         for side in [Side::Source, Side::Target] {
             let (ends, ops) = Ends::of(conduit, plan, side);

@@ -11,7 +11,7 @@ use tidegate_protocol::file_sync::{
     BaseChange, Baseline, Conduit, DeleteMode, Guards, Item, ItemOutcome, JobKey, Plan, Ruling, Why,
 };
 use tidegate_protocol::hash::ContentHash;
-use tidegate_protocol::id::{DeviceId, Label, LibraryId, LocationId};
+use tidegate_protocol::id::{ConduitId, DeviceId, Label, LibraryId, LocationId};
 use tidegate_protocol::index::{EntryKind, Observation, StatMark, Version};
 use tidegate_protocol::library_sync::{LibrarySynced, RootState, SignedHead};
 use tidegate_protocol::path::{DirPath, EntryPath};
@@ -145,6 +145,15 @@ pub enum Input {
         ticket: Ticket,
         /// What was found; or why there is no answer.
         result: Result<Box<Resolved>, String>,
+    },
+    /// What a person chose about a conflict was written, or was not.
+    Put {
+        /// Of the wish.
+        ticket: Ticket,
+        /// What was written, for the scanner to recognise.
+        written: Vec<Written>,
+        /// Why not all of it was.
+        failure: Option<String>,
     },
     /// Time has passed.
     Tick,
@@ -315,6 +324,10 @@ pub enum Output {
         /// Whether the trash of the generation goes as well.
         purge: bool,
     },
+    /// Writes what a person chose. Answered by [`Input::Put`].
+    Put(PutLeg),
+    /// Finds a content and answers a command with it.
+    ReadContent(ReadContent),
     /// Resolves over a read snapshot. Answered by [`Input::Resolved`].
     Resolve {
         /// For the answer.
@@ -333,6 +346,64 @@ pub enum Output {
         facts: Box<ResolveFacts>,
         /// The path, if any, whose fate is to be explained.
         why: Option<EntryPath>,
+    },
+}
+
+/// Something that a person chose, to be written at an own end. Answered by [`Input::Put`].
+#[derive(Debug, Clone)]
+pub struct PutLeg {
+    /// For the answer.
+    pub ticket: Ticket,
+    /// Names its staging and trash.
+    pub job: JobKey,
+    /// The location that changes.
+    pub location: LocationId,
+    /// What to do, in order.
+    pub items: Vec<Work>,
+    /// The content of the item that installs a file.
+    pub content: Vec<u8>,
+}
+
+/// A content that a person wants to see. Answers the command of this ticket.
+#[derive(Debug, Clone)]
+pub struct ReadContent {
+    /// Of the command.
+    pub ticket: Ticket,
+    /// What it must hash to.
+    pub content: ContentHash,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Where it may be, in the order to be tried.
+    pub from: Vec<ContentFrom>,
+}
+
+/// Where a content may be.
+#[derive(Debug, Clone)]
+pub enum ContentFrom {
+    /// At a path of this device.
+    Here {
+        /// In which location.
+        location: LocationId,
+        /// Below the location.
+        path: EntryPath,
+    },
+    /// In the trash of a conduit's generations on this device.
+    Trash {
+        /// Of which location.
+        location: LocationId,
+        /// Of which conduit.
+        conduit: ConduitId,
+        /// Where it stood, below the location.
+        path: EntryPath,
+    },
+    /// At the conduit's end on another device.
+    There {
+        /// On which.
+        device: DeviceId,
+        /// Under which name it is asked for.
+        job: JobKey,
+        /// Below the conduit's root.
+        path: EntryPath,
     },
 }
 

@@ -298,7 +298,7 @@ fn adopt(
 }
 
 /// The stat under which the own index knows a path to hold a content.
-fn known_mark(
+pub(super) fn known_mark(
     step: &Step<'_>,
     tree: Tree,
     path: &EntryPath,

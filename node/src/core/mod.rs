@@ -13,7 +13,9 @@
 
 mod applying;
 pub mod command;
+mod choices;
 mod conduits;
+mod conflicts;
 mod dispatch;
 mod draw;
 mod file_sync;
@@ -208,6 +210,7 @@ impl Core {
             }
             Input::JobEnded { job, stopped } => self.on_job_ended(step, job, stopped),
             Input::Resolved { ticket, result } => self.on_resolved(step, ticket, result),
+            Input::Put { ticket, written, failure } => self.on_put(step, ticket, written, failure),
             Input::Tick => Ok(()),
         }
     }

@@ -148,6 +148,8 @@ impl Core {
             // Rows that no baseline vouches for are about an index that is no more.
             step.txn.drop_base(conduit.id)?;
         }
+        self.note_conflicts(step, conduit, generation, plan)?;
+        self.settle_conflicts(step, conduit, plan)?;
         step.txn.change_base(conduit.id, base)?;
         step.txn.set_baseline(conduit.id, Some(&Baseline { generation, ..baseline.clone() }))?;
         step.set_agreed(plan)?;

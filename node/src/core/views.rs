@@ -176,6 +176,7 @@ impl Core {
             last: step.txn.generations(id, 1)?.pop(),
             verified_ms: step.verified_ms(id)?,
             held,
+            conflicts: self.open_conflicts(step, &conduit)?,
             statistics,
         })
     }

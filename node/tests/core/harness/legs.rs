@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use tidegate::core::io::{CopyLeg, CopySource, DeleteLeg, Input, JobStop, Read, Ticket, Work, Written};
+use tidegate::core::io::{CopyLeg, CopySource, DeleteLeg, Input, JobStop, PutLeg, Read, Ticket, Work, Written};
 use tidegate_protocol::file_sync::{Action, ItemOutcome, JobKey, SkipReason};
 use tidegate_protocol::id::{DeviceId, LocationId};
 use tidegate_protocol::path::EntryPath;
@@ -49,6 +49,22 @@ impl World {
         for job in self.nodes[index].legs.keys().copied().collect::<Vec<_>>() {
             self.next_item(index, job);
         }
+    }
+
+    /// Does at once what a person chose.
+    pub(crate) fn put(&mut self, index: usize, leg: PutLeg) {
+        let (mut written, mut failure) = (Vec::new(), None);
+        for work in &leg.items {
+            let tree = self.nodes[index].trees.get_mut(&leg.location).unwrap();
+            let (outcome, wrote) = tree.apply(work, Some(leg.content.clone()));
+            written.extend(wrote);
+            if outcome != ItemOutcome::Done {
+                failure = Some(format!("{outcome:?}"));
+            }
+            let touched: Vec<EntryPath> = work.from.iter().chain([&work.path]).cloned().collect();
+            self.hint(index, leg.location, touched);
+        }
+        self.input(index, Input::Put { ticket: leg.ticket, written, failure });
     }
 
     fn end(&mut self, index: usize, job: JobKey, stopped: Option<JobStop>) {

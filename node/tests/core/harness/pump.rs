@@ -133,7 +133,8 @@ impl World {
                     self.queue.push_back(Event::Leg(index, start, job));
                 }
             }
-            Output::Remember { .. } => {}
+            Output::Put(leg) => self.put(index, leg),
+            Output::ReadContent(_) | Output::Remember { .. } => {}
             Output::Clean { .. } => self.trace.push((index, "clean".to_owned())),
             Output::Resolve { ticket, synced, conduit, baseline, guards, facts, why, .. } => {
                 self.trace.push((index, "resolve".to_owned()));
