@@ -12,8 +12,8 @@
 //! device whose disk changes, `conduits` and `people` answer people.
 
 mod applying;
-pub mod command;
 mod choices;
+pub mod command;
 mod conduits;
 mod conflicts;
 mod dispatch;
@@ -30,6 +30,7 @@ mod offers;
 mod people;
 mod progress;
 mod schedule;
+mod selection;
 mod step;
 mod verify;
 mod views;

@@ -39,8 +39,12 @@ impl Core {
                 let call = SyncCall { caller: Some(Caller::Person(ticket)), plan, approve: false };
                 return self.on_sync_command(step, ticket, &conduit, call, wait_ms);
             }
-            Command::ConflictContent { conflict, version } => return self.read_conflict(step, ticket, &conflict, version),
-            Command::ResolveConflict { conflict, choice } => return self.resolve_conflict(step, ticket, &conflict, choice),
+            Command::ConflictContent { conflict, version } => {
+                return self.read_conflict(step, ticket, &conflict, version);
+            }
+            Command::ResolveConflict { conflict, choice } => {
+                return self.resolve_conflict(step, ticket, &conflict, choice);
+            }
             Command::Why { conduit, path, wait_ms } => {
                 return self.on_why(step, ticket, conduit.as_deref(), &path, wait_ms);
             }
@@ -129,6 +133,8 @@ impl Core {
                 Ok(Ok(Reply::Conduit(Box::new(self.conduit_view(step, conduit.id)?))))
             }
             Command::SetConduit { conduit, change } => self.set_conduit(step, &conduit, change),
+            Command::Pin { conduit, path, pinned } => self.pin(step, &conduit, &path, pinned),
+            Command::Fetch { conduit, path, for_ms } => self.fetch(step, conduit.as_deref(), &path, for_ms),
             Command::RemoveConduit(name) => self.remove_conduit(step, &name),
             Command::Conflicts { conduit, settled } => self.conflict_views(step, conduit.as_deref(), settled),
             Command::Conflict(name) => self.one_conflict(step, &name),
