@@ -172,6 +172,12 @@ impl Conduit {
         self.source.device
     }
 
+    /// Whose events the decisions of this conduit are, in versions. It is an author of its own, as its device numbers
+    /// edits of its user at the same time, and two events must never have one number.
+    pub fn actor(&self) -> DeviceId {
+        DeviceId::from_bytes(blake3::derive_key("tidegate 2026-11 decisions of a conduit v1", self.id.as_bytes()))
+    }
+
     /// Both ends on one device: jobs need no wire.
     pub fn is_local(&self) -> bool {
         self.source.device == self.target.device

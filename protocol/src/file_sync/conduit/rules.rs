@@ -1,10 +1,9 @@
 //! The rules under which a conduit may be created and set, from the definitions alone.
 
-use globset::Glob;
-
 use super::{Conduit, ConduitSettings, Root, Schedule, SyncMode};
 use crate::file_sync::Side;
 use crate::id::Label;
+use crate::index::IgnoreRules;
 use crate::limits::{INTERVAL_MS_MIN, PARALLEL_TRANSFERS_MAX, RULE_BYTES_MAX, RULES_MAX, SETTLE_MS_MIN};
 use crate::path::is_internal;
 
@@ -117,13 +116,14 @@ pub fn check_settings(settings: &ConduitSettings) -> Result<(), SettingError> {
         return Err(SettingError::ParallelTransfers);
     }
     let selection = &settings.selection.value;
-    let too_many = selection.subtrees.len() + selection.globs.len() > RULES_MAX;
-    if too_many || selection.globs.iter().any(|glob| glob.len() > RULE_BYTES_MAX) {
+    let paths = selection.subtrees.len() + selection.pins.len() + selection.fetched.len();
+    let patterns = || selection.globs.iter().chain(&selection.exclude);
+    if paths + patterns().count() > RULES_MAX || patterns().any(|glob| glob.len() > RULE_BYTES_MAX) {
         return Err(SettingError::SelectionTooLarge);
     }
-    for pattern in &selection.globs {
-        if let Err(error) = Glob::new(pattern) {
-            return Err(SettingError::Pattern { pattern: pattern.clone(), why: error.kind().to_string() });
+    for pattern in patterns() {
+        if let Err(error) = IgnoreRules::new(std::slice::from_ref(pattern)) {
+            return Err(SettingError::Pattern { pattern: pattern.clone(), why: error.to_string() });
         }
     }
     Ok(())
