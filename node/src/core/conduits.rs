@@ -94,9 +94,6 @@ impl Core {
         if let Err(error) = self.check_conduit(step, &created)? {
             return Ok(Err(refused(&error)));
         }
-        if let Err(error) = conduit::check_mode(created.mode) {
-            return Ok(Err(refused(&error)));
-        }
         let id = created.id;
         step.put(vec![Change::fact(Fact::Conduit(Box::new(created)))])?;
         self.schedule_now(step, id);
