@@ -5,7 +5,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-pub use rules::{ConduitError, SettingError, check, check_mode, check_settings};
+pub use rules::{ConduitError, SettingError, check, check_settings};
 
 use serde::{Deserialize, Serialize};
 

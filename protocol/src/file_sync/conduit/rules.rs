@@ -40,9 +40,6 @@ pub enum ConduitError {
     /// A setting outside its bounds.
     #[error(transparent)]
     Setting(#[from] SettingError),
-    /// This version has no law for the mode.
-    #[error("{0:?} mode is not supported by this version")]
-    ModeNotSupported(SyncMode),
 }
 
 /// Why a setting was refused.
@@ -95,14 +92,6 @@ pub fn check(new: &Conduit, existing: &[Conduit], is_indexed: impl Fn(&Root) -> 
         return Err(ConduitError::OneWayCycle);
     }
     Ok(check_settings(&new.settings)?)
-}
-
-/// Refuses the modes that the resolver has no law for. Asked after [`check`].
-pub const fn check_mode(mode: SyncMode) -> Result<(), ConduitError> {
-    match mode {
-        SyncMode::Mirror => Ok(()),
-        SyncMode::Bidirectional | SyncMode::Selective => Err(ConduitError::ModeNotSupported(mode)),
-    }
 }
 
 /// Checks settings against their bounds, on creation and on every later change.

@@ -83,11 +83,6 @@ fn marked(name: &[u8], has_extension: bool, mark: &[u8]) -> Option<Name> {
     Name::new(&[stem, mark, extension].concat()).ok()
 }
 
-/// Whether a name is one that a conflict gave.
-pub(crate) fn is_copy_name(name: &[u8]) -> bool {
-    String::from_utf8_lossy(name).contains(" (conflict ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -294,6 +294,14 @@ impl World for RealWorld<'_> {
         }
     }
 
+    fn rule(&mut self, path: &str, answer: &str) {
+        panic!("{path} is to be {answer}: no such rows are run here");
+    }
+
+    fn select(&mut self, chosen: &[String]) {
+        panic!("{chosen:?} is to be selected: no such rows are run here");
+    }
+
     fn generation(&mut self, during: &[During], approve: bool) -> Report {
         self.weigh_down(during);
         let done = self.run(&["--json", "plan", &self.name]);
@@ -308,7 +316,7 @@ impl World for RealWorld<'_> {
         for During { side, op, .. } in during.iter().filter(|during| during.at == Moment::AfterCommit) {
             self.edit(*side, op);
         }
-        Report { planned, held, conflicts, installs: self.installs() }
+        Report { planned, held, conflicts, installs: self.installs(), partial: None }
     }
 
     fn tree(&self, side: Side) -> Tree {
