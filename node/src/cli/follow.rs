@@ -9,7 +9,7 @@ use tidegate_protocol::file_sync::SkipReason;
 use super::out::Progress;
 use super::{Context, read, read_list};
 use crate::api::client::segment;
-use crate::api::document::{ConduitDocument, GenerationDocument, GenerationItems, HeldDocument};
+use crate::api::document::{ConduitDocument, GenerationDocument, GenerationItems, HeldDocument, StartedDocument};
 use crate::api::problem::{Code, Exit, Problem};
 use crate::core::command::ProgressView;
 use crate::format::{bytes, count, duration, number};
@@ -25,16 +25,10 @@ pub(super) async fn look(conduit: &str, context: &Context) -> Result<Value, Prob
     context.client.get(&format!("/conduits/{}", segment(conduit))).await
 }
 
-/// Follows the run that opened `generation` to its end, follow-ups included.
-pub(super) async fn run(conduit: &str, generation: Option<u64>, context: &Context) -> Result<Exit, Problem> {
-    let Some(first) = generation else {
-        if context.out.json() {
-            context.out.document(&json!({ "v": 1, "type": "summary", "conduit": conduit, "generation": null, "verified": true, "exit": 0 }));
-        } else {
-            context.out.line(&format!("{conduit}: nothing to do, verified."));
-        }
-        return Ok(Exit::Done);
-    };
+/// Follows the run that was begun to its end, follow-ups included.
+pub(super) async fn run(started: &StartedDocument, context: &Context) -> Result<Exit, Problem> {
+    let conduit = started.conduit.as_str();
+    let Some(first) = started.generation else { return Ok(nothing_to_do(started, context)) };
     let progress = context.out.progress();
     let began = Instant::now();
     let view = loop {
@@ -62,6 +56,25 @@ async fn ran_out_of_space(view: &ConduitDocument, context: &Context) -> Result<b
     let Some(last) = view.last.as_ref().filter(|last| last.totals.skipped > 0) else { return Ok(false) };
     let skipped = skipped_items(&view.name, last.number, context).await?;
     Ok(skipped.iter().any(|(_, why)| *why == SkipReason::NoSpace.to_string()))
+}
+
+/// Both ends are in step, but for conflicts that wait.
+fn nothing_to_do(started: &StartedDocument, context: &Context) -> Exit {
+    let StartedDocument { conduit, conflicts, .. } = started;
+    let exit = if *conflicts == 0 { Exit::Done } else { Exit::Conflicts };
+    if context.out.json() {
+        context.out.document(&json!({
+            "v": 1, "type": "summary", "conduit": conduit, "generation": null, "conflicts": conflicts,
+            "verified": true, "exit": exit as u8,
+        }));
+    } else if *conflicts == 0 {
+        context.out.line(&format!("{conduit}: nothing to do, verified."));
+    } else {
+        let waiting = count(*conflicts, "conflict waits", "conflicts wait");
+        context.out.line(&format!("{conduit}: nothing to do, verified; {waiting}."));
+        context.out.talk(&format!("Look: {}", context.command(&format!("conflict list {conduit}"))));
+    }
+    exit
 }
 
 /// Closed, and nothing follows it up.

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidegate_protocol::file_sync::{Baseline, Conduit, Plan};
+use tidegate_protocol::file_sync::Conduit;
 use tidegate_protocol::id::{ConduitId, DeviceId, LocationId, Nonce};
 use tidegate_protocol::library_sync::gate;
 use tidegate_protocol::library_sync::{GateClosed, GateReason, Head, SignedHead};
@@ -17,7 +17,7 @@ use tidegate_storage::store::AuthorState;
 
 use super::evidence::owners;
 use super::file_sync::Purpose;
-use super::io::{Output, Ticket};
+use super::io::{Output, ResolveFacts, Resolved, Ticket};
 use super::{Asked, Core, CoreError, Step};
 use crate::env::{NetworkError, Now};
 
@@ -65,6 +65,8 @@ pub(super) struct Evidence {
     pub(super) at_ms: u64,
     pub(super) head: Head,
     pub(super) offset_ms: i64,
+    /// How far the offset may be off, and so how little times of the two ends say about each other.
+    doubt_ms: u64,
     /// Paths of the locations asked about that are in constant use.
     pub(super) busy: Vec<(LocationId, EntryPath)>,
 }
@@ -176,7 +178,10 @@ impl Core {
         if let Some(attempt) = attempt.and_then(|id| self.gate.attempts.get_mut(&id)) {
             let conduit = attempt.conduit;
             attempt.newer.remove(&asked.device);
-            attempt.evidence.insert(asked.device, Evidence { at_ms: step.now.monotonic_ms, head, offset_ms, busy });
+            let half_ms = (step.now.monotonic_ms - asked.asked.monotonic_ms) / 2;
+            let doubt_ms = offset_ms.unsigned_abs() + half_ms;
+            let evidence = Evidence { at_ms: step.now.monotonic_ms, head, offset_ms, doubt_ms, busy };
+            attempt.evidence.insert(asked.device, evidence);
             let generation = generation.min(GENERATION_CLAIM_MAX);
             if generation > step.txn.generation_seen(conduit)? {
                 attempt.newer.insert(asked.device);
@@ -190,12 +195,12 @@ impl Core {
         &mut self,
         step: &mut Step<'_>,
         ticket: Ticket,
-        result: Result<(Box<Plan>, Baseline), String>,
+        result: Result<Box<Resolved>, String>,
     ) -> Result<(), CoreError> {
         let found = self.gate.attempts.iter().find(|(_, attempt)| attempt.resolving == Some(ticket)).map(|(id, _)| *id);
         let Some(attempt) = found.and_then(|id| self.gate.attempts.remove(&id)) else { return Ok(()) };
         match result {
-            Ok((plan, baseline)) => self.on_plan(step, attempt, *plan, &baseline),
+            Ok(resolved) => self.on_plan(step, attempt, *resolved),
             Err(why) => self.unresolved(step, attempt, &why),
         }
     }
@@ -274,8 +279,10 @@ impl Core {
                 let baseline = step.valid_baseline(&conduit)?;
                 let previous = step.agreed(conduit.id)?.map(Box::new);
                 let guards = self.config.guards;
+                let facts = Box::new(resolve_facts(step, &attempt, conduit.id)?);
+                let why = attempt.purpose.question();
                 let conduit = Box::new(conduit);
-                step.out.push(Output::Resolve { ticket, synced, conduit, baseline, previous, guards });
+                step.out.push(Output::Resolve { ticket, synced, conduit, baseline, previous, guards, facts, why });
                 self.gate.attempts.insert(id, attempt);
             }
             Err(closed) => {
@@ -349,4 +356,16 @@ fn take_over_generation(step: &mut Step<'_>, conduit: ConduitId, newer: u64) -> 
     tracing::warn!(conduit = %conduit.short(), newer, "an end has seen a generation that is not known here");
     step.txn.see_generation(conduit, newer)?;
     Ok(step.txn.set_baseline(conduit, None)?)
+}
+
+/// What a resolve is told besides rows and definition. The doubt about clocks is what the evidence leaves open:
+/// the offset that was measured, and half the time that the answer took.
+fn resolve_facts(step: &Step<'_>, attempt: &Attempt, conduit: ConduitId) -> Result<ResolveFacts, CoreError> {
+    let labels = step.txn.devices()?.into_iter().map(|device| (device.id, device.name.value)).collect();
+    Ok(ResolveFacts {
+        rulings: step.txn.rulings(conduit)?,
+        labels,
+        now_ms: step.now.wall_ms,
+        clock_doubt_ms: attempt.evidence.values().map(|evidence| evidence.doubt_ms).max().unwrap_or(0),
+    })
 }

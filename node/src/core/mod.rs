@@ -14,8 +14,10 @@
 mod applying;
 mod bulk;
 mod business;
+mod choices;
 pub mod command;
 mod conduits;
+mod conflicts;
 mod dispatch;
 mod draw;
 mod evidence;
@@ -33,9 +35,11 @@ mod people;
 mod progress;
 mod pull;
 mod schedule;
+mod selection;
 mod step;
 mod verify;
 mod views;
+mod why;
 
 use std::collections::BTreeMap;
 
@@ -219,6 +223,7 @@ impl Core {
             }
             Input::JobEnded { job, stopped } => self.on_job_ended(step, job, stopped),
             Input::Resolved { ticket, result } => self.on_resolved(step, ticket, result),
+            Input::Put { ticket, written, failure } => self.on_put(step, ticket, written, failure),
             Input::Tick => Ok(()),
         }
     }

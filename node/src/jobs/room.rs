@@ -86,14 +86,14 @@ impl Drop for Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidegate_protocol::file_sync::JobKind;
+    use tidegate_protocol::file_sync::{JobKind, Side};
     use tidegate_protocol::id::{ConduitId, DeviceId};
 
     const SPACE: Option<Space> = Some(Space { free: 1000, total: 4000 });
 
     fn job(conduit: u8) -> JobKey {
         let (conduit, device) = (ConduitId::from_bytes([conduit; 16]), DeviceId::from_bytes([1; 32]));
-        JobKey { conduit, generation: 1, device, kind: JobKind::Copy }
+        JobKey { conduit, generation: 1, device, side: Side::Target, kind: JobKind::Copy }
     }
 
     #[test]

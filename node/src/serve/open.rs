@@ -128,6 +128,8 @@ fn refused(error: &StoreError, what: &str) -> Problem {
         }
         StoreError::NewerFormat { .. } => Problem::new(Code::DatabaseNewer, what, why)
             .next("start the Tidegate version that wrote it, or a newer one"),
+        StoreError::OlderFormat { .. } => Problem::new(Code::DatabaseOlder, what, why)
+            .next("move index.redb away and start again: the index is built anew from disks and peers, add this device's locations again"),
         StoreError::Foreign(Foreign::OtherDevice(_)) => Problem::new(Code::DatabaseForeign, what, why)
             .next("give each device a state directory of its own; this one was copied")
             .do_not("copy identity.key along: two devices with one key are a fork"),

@@ -16,3 +16,4 @@ mod past;
 mod property;
 mod refusal;
 mod runs;
+mod two_way;

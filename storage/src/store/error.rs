@@ -26,6 +26,14 @@ pub enum StoreError {
         /// Newest format known here.
         known: u32,
     },
+    /// A version before the first release wrote it. Move it aside and rebuild; nothing was changed.
+    #[error("the replica has format {found} of a version before the first release; this version reads from {known} on")]
+    OlderFormat {
+        /// Format in the file.
+        found: u32,
+        /// Oldest format read here.
+        known: u32,
+    },
     /// The file is not this device's replica. Nothing was changed.
     #[error("not the replica of this device: {0}")]
     Foreign(Foreign),

@@ -13,6 +13,7 @@
 
 mod arriving;
 mod authors;
+mod bases;
 mod conduits;
 mod entries;
 mod error;
@@ -37,6 +38,7 @@ use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase};
 use tidegate_protocol::id::DeviceId;
 
 pub use authors::AuthorState;
+pub use bases::BaseEntries;
 pub use conduits::StoredPlan;
 pub use entries::{Entries, EntryRow, Known, Tree};
 pub use error::{Foreign, Mismatch, Refusal, StoreError};

@@ -7,8 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{ConduitView, DirectionalOps, SideView};
-use crate::file_sync::{Action, Root};
+use super::{ConduitView, DirectionalOps, Findings, SideView};
+use crate::file_sync::{Action, NameRules, Root};
 use crate::hash::ContentHash;
 use crate::id::Sequence;
 use crate::index::{Entry, EntryKind, EntryState, UnknownCause, Version};
@@ -76,8 +76,14 @@ impl<'a> Calm<'a> {
 
 /// Leaves out deletes of content that an unknown path of either end may have to do with, and the directories that
 /// stay because of them.
-pub(super) fn spare(ops: &mut DirectionalOps, ends: [&Calm<'_>; 2]) {
+pub(super) fn spare(findings: &mut Findings, ends: [&Calm<'_>; 2]) {
     let contents: BTreeSet<ContentHash> = ends.into_iter().flat_map(Calm::contents).collect();
+    for ops in &mut findings.ops {
+        spare_deletes(ops, &contents);
+    }
+}
+
+fn spare_deletes(ops: &mut DirectionalOps, contents: &BTreeSet<ContentHash>) {
     let mut kept: BTreeSet<EntryPath> = BTreeSet::new();
     ops.deletes.retain(|item| {
         let spared = match &item.action {
@@ -87,7 +93,12 @@ pub(super) fn spare(ops: &mut DirectionalOps, ends: [&Calm<'_>; 2]) {
             | Action::InstallFile { .. }
             | Action::InstallSymlink { .. }
             | Action::RenameFile { .. }
-            | Action::SetMetadata { .. } => item.expect.content_to_find().is_some_and(|c| contents.contains(&c)),
+            | Action::SetMetadata { .. }
+            | Action::Adopt { .. }
+            | Action::Respell { .. }
+            | Action::Evict { .. } => {
+                kept.contains(&item.path) || item.expect.content_to_find().is_some_and(|c| contents.contains(&c))
+            }
         };
         if spared {
             kept.extend(item.path.ancestors());
@@ -136,6 +147,14 @@ impl SideView for Calm<'_> {
 
     fn top_entries(&self) -> u64 {
         self.side.top_entries().max(self.unknown.len().min(1) as u64)
+    }
+
+    fn names(&self) -> NameRules {
+        self.side.names()
+    }
+
+    fn has_root(&self) -> bool {
+        self.side.has_root()
     }
 }
 

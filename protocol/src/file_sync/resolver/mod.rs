@@ -2,12 +2,25 @@
 //!
 //! The same index gives the same plan, byte for byte; a plan lists copies in walk order (a directory before
 //! what is in it) and deletes in reverse (what is in a directory before it). What is not known is never
-//! taken for absent. Only mirror mode is decided here so far; the others are refused by [`ResolveError`].
+//! taken for absent. Each mode has a law of one name (`mirror`, `bidirectional`, `selective`), all share one walk (`merge`).
 
+mod base;
+mod bidirectional;
 mod busy;
+mod copies;
+mod decision;
+mod fold;
+mod frames;
+mod items;
+mod merge;
 mod mirror;
 mod moves;
+mod places;
+mod rule;
+mod scope;
+mod selective;
 mod touched;
+mod view;
 mod walk;
 
 #[cfg(test)]
@@ -17,70 +30,19 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use self::mirror::Mirror;
+pub use self::rule::{Rule, Why};
+pub use self::view::{BaseChange, BaseView, Circumstances, ConduitView, NoBase, Side, SideView};
+
+use self::merge::Merge;
+use self::scope::Scope;
 use self::walk::Span;
-use super::{Baseline, Conduit, Conflict, Guards, Item, Plan, Skip, SyncMode, safety};
+use super::safety::{self, Toll};
+use super::{Conflict, Item, Plan, Skip, SyncMode};
 use crate::hash::ContentHash;
-use crate::id::{ConduitId, Sequence};
-use crate::index::EntryState;
+use crate::id::ConduitId;
+use crate::index::RuleError;
 use crate::library_sync::LibrarySynced;
 use crate::path::EntryPath;
-
-/// One end of a conduit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Side {
-    /// Where changes come from.
-    Source,
-    /// Where they go.
-    Target,
-}
-
-/// What the replica holds of one end, relative to the conduit's root.
-///
-/// Every row that is present has present directories above it, as a scan writes them.
-pub trait SideView {
-    /// Every row below the root, tombstones included, in path order, starting at `from` if given.
-    fn entries<'a>(&'a self, from: Option<&EntryPath>) -> Box<dyn Iterator<Item = (EntryPath, EntryState)> + 'a>;
-
-    /// The row of one path.
-    fn entry(&self, path: &EntryPath) -> Option<EntryState>;
-
-    /// Where in the owner's log the newest change of this path stands.
-    fn sequence(&self, path: &EntryPath) -> Option<Sequence>;
-
-    /// Whether the location's rules hide `path` (or a directory above it).
-    fn is_hidden(&self, path: &EntryPath) -> bool;
-
-    /// Identifies the location's rules.
-    fn rules_hash(&self) -> ContentHash;
-
-    /// Files and symbolic links below the root: a number that the store keeps, not a count on demand.
-    fn file_count(&self) -> u64;
-
-    /// Entries of any kind directly in the root: likewise kept by the store.
-    fn top_entries(&self) -> u64;
-}
-
-/// Everything a resolve looks at besides the token.
-pub struct ConduitView<'a> {
-    /// The definition.
-    pub conduit: &'a Conduit,
-    /// The source's end.
-    pub source: &'a dyn SideView,
-    /// The target's end.
-    pub target: &'a dyn SideView,
-    /// What the last verified generation left; `None` on the first run.
-    pub baseline: Option<&'a Baseline>,
-    /// The guards.
-    pub guards: Guards,
-}
-
-impl ConduitView<'_> {
-    /// Whether the rules of either end put `path` outside the conduit.
-    fn is_outside(&self, path: &EntryPath) -> bool {
-        self.source.is_hidden(path) || self.target.is_hidden(path)
-    }
-}
 
 /// What is to be done, by direction.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +65,14 @@ pub struct DirectionalOps {
 }
 
 impl SyncOperations {
+    /// What one end's device is to do.
+    pub const fn on(&self, side: Side) -> &DirectionalOps {
+        match side {
+            Side::Source => &self.target_to_source,
+            Side::Target => &self.source_to_target,
+        }
+    }
+
     /// Nothing to do. Conflicts that are only listed do not count.
     pub fn is_empty(&self) -> bool {
         self.source_to_target.is_empty() && self.target_to_source.is_empty()
@@ -117,7 +87,7 @@ impl DirectionalOps {
 }
 
 /// Why nothing was resolved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
     /// The token was granted for another conduit.
     #[error("the gate was opened for {opened:?}, not for {asked:?}")]
@@ -127,23 +97,30 @@ pub enum ResolveError {
         /// Which was to be resolved.
         asked: ConduitId,
     },
-    /// No law for this mode yet.
-    #[error("{0:?} mode is not supported by this version")]
-    ModeNotSupported(SyncMode),
+    /// A pattern of the selection.
+    #[error("the selection is not understood: {0}")]
+    Selection(#[from] RuleError),
 }
 
 /// What a resolve found, before guards and sums.
 #[derive(Default)]
 struct Findings {
-    ops: DirectionalOps,
+    /// By the end that changes.
+    ops: [DirectionalOps; 2],
     conflicts: Vec<Conflict>,
     skips: Vec<Skip>,
-    /// The content of every file or link that goes to the trash with a directory that is replaced whole;
+    /// By end, the content of every file or link that goes to the trash with a directory that is replaced whole;
     /// `None` for what has no content to look up again.
-    displaced: Vec<Option<ContentHash>>,
+    displaced: [Vec<Option<ContentHash>>; 2],
     drift_healed: u64,
-    /// Files and links that would be displaced in a state that the source's does not follow from.
+    /// Files and links of a one-way target that would be displaced in a state that the source's does not follow from.
     unseen: u64,
+}
+
+impl Findings {
+    const fn on(&mut self, side: Side) -> &mut DirectionalOps {
+        &mut self.ops[side as usize]
+    }
 }
 
 /// The one function from index to plan.
@@ -153,22 +130,24 @@ impl SyncResolver {
     /// Resolves one conduit. The token proves that the view is not stale; its heads go into the plan's id.
     pub fn resolve(synced: LibrarySynced, view: &ConduitView<'_>) -> Result<Plan, ResolveError> {
         check(&synced, view)?;
+        let scope = scope(view)?;
         let [source, target] = busy::calm(view, &synced);
         if source.is_whole() && target.is_whole() {
-            let findings = Mirror::decide(view, &synced, [Span::All]);
+            let findings = Merge::decide(view, Some(&synced), scope.as_ref(), &[Span::All]);
             return Ok(conclude(synced, view, findings));
         }
         let view = ConduitView { source: &source, target: &target, ..*view };
-        let mut findings = Mirror::decide(&view, &synced, [Span::All]);
-        busy::spare(&mut findings.ops, [&source, &target]);
+        let mut findings = Merge::decide(&view, Some(&synced), scope.as_ref(), &[Span::All]);
+        busy::spare(&mut findings, [&source, &target]);
         Ok(conclude(synced, &view, findings))
     }
 
     /// Resolves one conduit at the cost of what changed. Gives the plan that [`SyncResolver::resolve`] gives.
     ///
     /// `touched` holds at least every path of which either end's row changed since the heads of
-    /// `view.baseline`; `previous` is the plan that was resolved at those heads and found empty. If there is
-    /// no such plan to go on from, rules changed since, or paths are in constant use, everything is visited.
+    /// `view.baseline`; `previous` is the plan that was resolved at those heads and found empty, and `view.base` is
+    /// what [`SyncResolver::base_changes`] made of it. If there is no such plan to go on from, or rules changed
+    /// since, or what is selected hangs on more than each path, or paths are in constant use, everything is visited.
     pub fn resolve_touched(
         synced: LibrarySynced,
         view: &ConduitView<'_>,
@@ -176,13 +155,35 @@ impl SyncResolver {
         previous: &Plan,
     ) -> Result<Plan, ResolveError> {
         check(&synced, view)?;
-        if synced.names_busy() || !touched::can_follow(view, previous) {
+        let scope = scope(view)?;
+        if synced.names_busy() || !touched::can_follow(view, scope.as_ref(), previous) {
             return Self::resolve(synced, view);
         }
-        let spans = touched::spans(view, touched, previous);
-        let mut findings = Mirror::decide(view, &synced, spans.iter().cloned().map(Span::Subtree));
+        let touched = touched::with_listed(view, touched, previous);
+        let spans = touched::spans(view, scope.as_ref(), &touched, previous);
+        let mut findings = Merge::decide(view, Some(&synced), scope.as_ref(), &spans);
         touched::carry_over(&mut findings, &spans, previous);
         Ok(conclude(synced, view, findings))
+    }
+
+    /// How the base rows change when an empty plan is verified over `view`: at the `touched` paths, or everywhere.
+    /// In path order; only real changes are named.
+    pub fn base_changes(
+        view: &ConduitView<'_>,
+        touched: Option<&BTreeSet<EntryPath>>,
+    ) -> Result<Vec<(EntryPath, BaseChange)>, ResolveError> {
+        Ok(base::changes(view, scope(view)?.as_ref(), touched).into_iter().collect())
+    }
+
+    /// Which facts and which rule decide the fate of one path. Nothing is planned, so no gate is asked.
+    pub fn why(view: &ConduitView<'_>, path: &EntryPath) -> Result<Why, ResolveError> {
+        let scope = scope(view)?;
+        let span = touched::span_of(view, scope.as_ref(), path);
+        let (findings, rule) = Merge::explain(view, scope.as_ref(), &[span], path);
+        let (source, target, base) = (view.source.entry(path), view.target.entry(path), view.base.entry(path));
+        let about = |conflict: &&Conflict| conflict.path == *path || path.is_below(&conflict.path);
+        let rule = rule.unwrap_or_else(|| if view.is_outside(path) { Rule::Hidden } else { Rule::InStep });
+        Ok(Why { source, target, base, rule, conflict: findings.conflicts.iter().find(about).cloned() })
     }
 }
 
@@ -190,22 +191,23 @@ fn check(synced: &LibrarySynced, view: &ConduitView<'_>) -> Result<(), ResolveEr
     if synced.conduit() != view.conduit.id {
         return Err(ResolveError::OtherConduit { opened: synced.conduit(), asked: view.conduit.id });
     }
+    Ok(())
+}
+
+fn scope(view: &ConduitView<'_>) -> Result<Option<Scope>, ResolveError> {
     match view.conduit.mode {
-        SyncMode::Mirror => Ok(()),
-        mode @ (SyncMode::Bidirectional | SyncMode::Selective) => Err(ResolveError::ModeNotSupported(mode)),
+        SyncMode::Selective => Ok(Some(Scope::new(view)?)),
+        SyncMode::Mirror | SyncMode::Bidirectional => Ok(None),
     }
 }
 
 fn conclude(synced: LibrarySynced, view: &ConduitView<'_>, mut findings: Findings) -> Plan {
-    moves::pair(&mut findings.ops);
-    let toll = safety::Toll::of(&findings.ops, &findings.displaced);
-    let halts = safety::halts(view, &toll, findings.unseen);
-    let totals = toll.totals(&findings.ops, findings.drift_healed);
-    let operations = SyncOperations {
-        source_to_target: findings.ops,
-        target_to_source: DirectionalOps::default(),
-        conflicts: findings.conflicts,
-    };
+    findings.ops.iter_mut().for_each(moves::pair);
+    let tolls = Side::BOTH.map(|side| Toll::of(&findings.ops[side as usize], &findings.displaced[side as usize]));
+    let halts = safety::halts(view, &tolls, findings.unseen);
+    let [target_to_source, source_to_target] = findings.ops;
+    let operations = SyncOperations { source_to_target, target_to_source, conflicts: findings.conflicts };
+    let totals = safety::totals(&operations, &tolls, findings.drift_healed);
     let definition = view.conduit.definition();
     Plan::new(view.conduit.id, definition, synced.into_heads(), operations, halts, findings.skips, totals)
 }

@@ -108,6 +108,16 @@ fn a_file_that_is_not_a_whole_replica_of_this_device_is_refused_and_not_changed(
             },
             |error| matches!(error, StoreError::NewerFormat { found, known: FORMAT } if *found == FORMAT + 1),
         ),
+        (
+            "of a version before the first release",
+            |path| {
+                let store = Store::open(path, device(1)).unwrap();
+                let txn = store.write().unwrap();
+                txn.put(Table::Meta, meta::FORMAT_KEY, &1_u32.to_be_bytes()).unwrap();
+                txn.commit().unwrap();
+            },
+            |error| matches!(error, StoreError::OlderFormat { found: 1, .. }),
+        ),
     ];
     for (name, happen, expected) in cases {
         let dir = tempfile::tempdir().unwrap();
