@@ -257,12 +257,15 @@ fn goes(view: &ConduitView<'_>, node: &Node, side: Side) -> Decision {
     }
 }
 
-/// Everything in a directory that won is put on the other end.
+/// Everything in a directory that won is put on the other end, and is part of what was decided: it carries the event,
+/// so that no older decision against the directory takes it away.
 fn wins(view: &ConduitView<'_>, node: &Node, side: Side) -> Decision {
     if node.entry(side).is_none() {
         return Decision::stay(Rule::InStep);
     }
-    Decision::follow(Rule::WithItsDirectory, side, above(view, node, side))
+    let mut version = node.joined();
+    version.bump(view.conduit.actor(), 0);
+    Decision::follow(Rule::WithItsDirectory, side, version)
 }
 
 /// The version of a result that one end's state becomes: a new event, unless that end has seen all of the other's.
