@@ -88,7 +88,7 @@ impl Case<'_, '_> {
         let Some(EntryKind::File(base)) = &self.node.base else {
             let executable = winner.executable || (same_content && other.executable);
             let mtime_ns = if same_content { winner.mtime_ns.max(other.mtime_ns) } else { winner.mtime_ns };
-            return FileFacts { executable, mtime_ns, ..*winner };
+            return FileFacts { mtime_ns, executable, ..*winner };
         };
         let executable = if winner.executable == base.executable { other.executable } else { winner.executable };
         let mtime_ns = match (winner.mtime_ns == base.mtime_ns, other.mtime_ns == base.mtime_ns) {
@@ -97,7 +97,7 @@ impl Case<'_, '_> {
             (false, true) => winner.mtime_ns,
             (false, false) => winner.mtime_ns.max(other.mtime_ns),
         };
-        FileFacts { executable, mtime_ns, ..*winner }
+        FileFacts { mtime_ns, executable, ..*winner }
     }
 
     fn known(&self, side: Side) -> &EntryKind {

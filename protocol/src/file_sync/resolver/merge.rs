@@ -154,7 +154,9 @@ impl<'a> Merge<'a> {
         let orphan = Side::BOTH.into_iter().find(|side| node.entry(*side).is_some() && without(*side));
         if let Some((side, cause)) = frozen.or(orphan.map(|side| (side, SkipCause::Orphan))) {
             if orphan.is_some() {
-                Side::BOTH.into_iter().for_each(|side| self.keep_on(side, kept));
+                for side in Side::BOTH {
+                    self.keep_on(side, kept);
+                }
             }
             self.found.skips.push(Skip { path: node.path().clone(), side, cause });
             self.hold(node, kept);
