@@ -127,6 +127,9 @@ impl Merge<'_> {
             self.count_drift(node);
             self.found.unseen += u64::from(is_leaf(&expect) && self.is_unseen(node));
         }
+        if node.entry(side).is_some() && expect != PreImage::Directory {
+            self.need(loser);
+        }
         self.settle(side, node, place, &version, file);
         let path = place.at[now].clone();
         let Some(kind) = node.kind(side) else {
@@ -146,7 +149,6 @@ impl Merge<'_> {
             self.replace_directory(node, loser, inside, item);
             return;
         }
-        self.need(loser);
         self.copy(loser, item);
         self.open(node, if whole { Inside::Wins(side) } else { Inside::Law }, |frame| frame.has = [true, true]);
     }

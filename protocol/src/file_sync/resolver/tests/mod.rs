@@ -3,5 +3,7 @@
 mod histories;
 mod net;
 mod properties;
+mod selected;
 mod table;
 mod tree;
+mod two_way;

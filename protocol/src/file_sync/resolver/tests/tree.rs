@@ -129,7 +129,7 @@ impl Tree {
         let is_row_only = matches!(action, Action::Adopt { .. });
         let has_parent = is_row_only || above.is_none_or(|kind| matches!(kind, Some(EntryKind::Directory { .. })));
         let below = self.present().any(|(below, _)| below.is_below(path));
-        let is_full = matches!(action, Action::RemoveDirectory { .. }) && below;
+        let is_full = matches!(action, Action::RemoveDirectory { .. } | Action::Evict { .. }) && below;
         let is_moved = match action {
             Action::RenameFile { from, file, .. } => {
                 matches!(self.kind(from), Some(EntryKind::File(old)) if old.content == file.content)
@@ -279,7 +279,7 @@ pub(super) fn file(content: &str, mtime_ns: i64, executable: bool) -> EntryKind 
     EntryKind::File(FileFacts { content: ContentHash::of(content), size: content.len() as u64, mtime_ns, executable })
 }
 
-fn parse(line: &str) -> (EntryPath, EntryKind) {
+pub(super) fn parse(line: &str) -> (EntryPath, EntryKind) {
     if let Some((at, target)) = line.split_once('>') {
         return (path(at), EntryKind::Symlink { target: target.into() });
     }
