@@ -6,6 +6,7 @@
 use super::decision::{Decision, Fate, Leave};
 use super::walk::{Node, Nodes};
 use super::{ConduitView, Rule, Side};
+use crate::file_sync::names::same_spelling;
 use crate::file_sync::{ConflictKind, ConflictStrategy};
 use crate::index::EntryKind;
 use crate::path::EntryPath;
@@ -35,9 +36,13 @@ pub(super) fn decide(view: &ConduitView<'_>, scope: &Scope, node: &Node, nodes: 
     }
 }
 
-/// Whether the target has what both last agreed on.
+/// Whether the target has what it got from the source: what both last agreed on, or a state that the source's own
+/// follows from, which an unverified run has put there.
 pub(super) fn is_ours(node: &Node) -> bool {
-    node.base.as_ref().zip(node.kind(Side::Target)).is_some_and(|(base, kind)| base.same_content(kind))
+    let is_base = node.base.as_ref().zip(node.kind(Side::Target)).is_some_and(|(base, kind)| base.same_content(kind));
+    let [source, target] = Side::BOTH.map(|side| node.at(side).map(EntryPath::name));
+    let is_known = source.zip(target).is_some_and(|(source, target)| same_spelling(source, target));
+    is_base || (is_known && node.version(Side::Source).covers(node.version(Side::Target)))
 }
 
 /// Whether the selection admits a name.
