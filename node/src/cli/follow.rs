@@ -87,7 +87,9 @@ async fn sum_up(view: &ConduitDocument, first: u64, took: Duration, context: &Co
     let verified = newest.verification == "verified";
     let (skipped, conflicts) = (newest.totals.skipped, newest.totals.conflicts);
     let named = if skipped > 0 { skipped_items(&view.name, newest.number, context).await? } else { Vec::new() };
-    let exit = match (conflicts, skipped, verified) {
+    // What a strategy has decided is told, and waits for nobody.
+    let waiting = conflicts.min(view.conflicts);
+    let exit = match (waiting, skipped, verified) {
         _ if named.iter().any(|(_, why)| *why == SkipReason::NoSpace.to_string()) => Exit::Storage,
         _ if named.iter().any(|(_, why)| *why == SkipReason::Unreachable.to_string()) => Exit::Unreachable,
         (1.., _, _) => Exit::Conflicts,
@@ -116,8 +118,13 @@ async fn sum_up(view: &ConduitDocument, first: u64, took: Duration, context: &Co
         bytes(moved),
         duration(took.as_millis() as u64)
     );
-    let end =
-        if verified { format!("verified on {target}") } else { format!("NOT verified ({})", newest.verification) };
+    let both = if view.mode == "bidirectional" { " and " } else { "" };
+    let source = if both.is_empty() { "" } else { view.source.split(':').next().unwrap_or_default() };
+    let end = if verified {
+        format!("verified on {source}{both}{target}")
+    } else {
+        format!("NOT verified ({})", newest.verification)
+    };
     let _ = write!(line, ", {end}.");
     context.out.line(&line);
     for (path, why) in named.iter().take(NAMED_MAX) {
@@ -127,6 +134,9 @@ async fn sum_up(view: &ConduitDocument, first: u64, took: Duration, context: &Co
         context
             .out
             .talk(&format!("  all of them: {}", context.command(&format!("gen show {} {}", view.name, newest.number))));
+    }
+    if exit == Exit::Conflicts && view.conflicts > 0 {
+        context.out.talk(&format!("  look: {}", context.command(&format!("conflict list {}", view.name))));
     }
     if exit == Exit::Failed {
         let problem = Problem::new(

@@ -30,6 +30,7 @@ impl Core {
                 JobKind::Copy => totals.copied += done,
                 JobKind::Delete => totals.deleted += done,
             }
+            totals.copied -= step.adopted(&record)?.min(totals.copied);
             totals.skipped += record.progress.items_skipped;
             totals.bytes += record.progress.bytes_done;
             totals.bytes_reused += record.progress.bytes_reused;
