@@ -22,6 +22,7 @@ mod resolve;
 mod roots;
 mod scan;
 mod serve;
+mod texts;
 mod tickets;
 pub(crate) mod wait;
 
@@ -49,6 +50,7 @@ pub(crate) use put::put;
 pub(crate) use resolve::{Known, Unresolved, resolve};
 pub(crate) use roots::{Roots, keep};
 pub(crate) use scan::scan;
+pub(crate) use texts::keep_texts;
 pub(crate) use tickets::Tickets;
 
 use crate::core::command::{Command, Fault, FaultCode, Reply};
