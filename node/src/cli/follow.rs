@@ -9,7 +9,9 @@ use tidegate_protocol::file_sync::SkipReason;
 use super::out::Progress;
 use super::{Context, read, read_list};
 use crate::api::client::segment;
-use crate::api::document::{ConduitDocument, GenerationDocument, GenerationItems, HeldDocument, StartedDocument};
+use crate::api::document::{
+    ConduitDocument, ConflictDocument, GenerationDocument, GenerationItems, HeldDocument, StartedDocument,
+};
 use crate::api::problem::{Code, Exit, Problem};
 use crate::core::command::ProgressView;
 use crate::format::{bytes, count, duration, number};
@@ -88,7 +90,7 @@ async fn sum_up(view: &ConduitDocument, first: u64, took: Duration, context: &Co
     let (skipped, conflicts) = (newest.totals.skipped, newest.totals.conflicts);
     let named = if skipped > 0 { skipped_items(&view.name, newest.number, context).await? } else { Vec::new() };
     // What a strategy has decided is told, and waits for nobody.
-    let waiting = conflicts.min(view.conflicts);
+    let waiting = if conflicts > 0 { waiting_of(&view.name, first, context).await? } else { 0 };
     let exit = match (waiting, skipped, verified) {
         _ if named.iter().any(|(_, why)| *why == SkipReason::NoSpace.to_string()) => Exit::Storage,
         _ if named.iter().any(|(_, why)| *why == SkipReason::Unreachable.to_string()) => Exit::Unreachable,
@@ -135,7 +137,7 @@ async fn sum_up(view: &ConduitDocument, first: u64, took: Duration, context: &Co
             .out
             .talk(&format!("  all of them: {}", context.command(&format!("gen show {} {}", view.name, newest.number))));
     }
-    if exit == Exit::Conflicts && view.conflicts > 0 {
+    if exit == Exit::Conflicts {
         context.out.talk(&format!("  look: {}", context.command(&format!("conflict list {}", view.name))));
     }
     if exit == Exit::Failed {
@@ -147,6 +149,13 @@ async fn sum_up(view: &ConduitDocument, first: u64, took: Duration, context: &Co
         return Err(problem.next(context.command(&format!("sync {}", view.name))));
     }
     Ok(exit)
+}
+
+/// Conflicts that wait for a person: those that a run from `first` on met, and those that are held since before.
+async fn waiting_of(conduit: &str, first: u64, context: &Context) -> Result<u64, Problem> {
+    let document = context.client.get(&format!("/conflicts?conduit={}", segment(conduit))).await?;
+    let open: Vec<ConflictDocument> = read_list(&document, "conflicts")?;
+    Ok(open.iter().filter(|conflict| conflict.generation >= first || conflict.outcome == "held").count() as u64)
 }
 
 fn sum(run: &[GenerationDocument], of: impl Fn(&GenerationDocument) -> u64) -> u64 {
