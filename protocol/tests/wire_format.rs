@@ -3,13 +3,18 @@
 
 use data_encoding::HEXLOWER;
 use tidegate_protocol::codec;
-use tidegate_protocol::file_sync::{Action, Item, ItemOutcome, JobKey, JobKind, JobProgress, JobState, PreImage, Side};
+use tidegate_protocol::file_sync::{
+    Action, Decision, Fetched, Item, ItemOutcome, JobKey, JobKind, JobProgress, JobState, PreImage, Ruling, Selection,
+    Side,
+};
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{ConduitId, DeviceId, Epoch, Label, LibraryId, LocationId, Nonce, Sequence};
 use tidegate_protocol::index::{Entry, EntryKind, EntryState, FileFacts, Version};
-use tidegate_protocol::library_sync::{Head, LocationStatus, RootState, Row, RowBody, RowKey, Unsettled};
-use tidegate_protocol::path::EntryPath;
-use tidegate_protocol::time::Stamp;
+use tidegate_protocol::library_sync::{
+    Fact, FactKey, Head, LocationStatus, RootState, Row, RowBody, RowKey, Unsettled,
+};
+use tidegate_protocol::path::{DirPath, EntryPath};
+use tidegate_protocol::time::{Stamp, Stamped};
 use tidegate_protocol::wire::{
     Coordinate, Fetch, FetchFailure, Hello, JobControl, JobReport, Part, Piece, Refusal, RefusalCode, Request,
     Response, Want,
@@ -75,12 +80,12 @@ fn requests_have_these_bytes() {
         (Request::Rows { device: device(), epoch: Epoch(9), from: Sequence(128) }, "02d1*32 098001"),
         (
             Request::JobItems { job: job(), first: 0, items },
-            "04c0*16 ac02d1*32 000001036100620001ee*32 05010101d1*32 0703610062",
+            "04c0*16 ac02d1*32 01000001036100620001ee*32 05010101d1*32 0703610062",
         ),
-        (Request::JobStatus { job: job(), outcomes_from: 3 }, "05c0*16 ac02d1*32 0003"),
-        (Request::JobControl { job: job(), control: JobControl::Cancel }, "06c0*16 ac02d1*32 0002"),
+        (Request::JobStatus { job: job(), outcomes_from: 3 }, "05c0*16 ac02d1*32 010003"),
+        (Request::JobControl { job: job(), control: JobControl::Cancel }, "06c0*16 ac02d1*32 010002"),
         (Request::Coordinate { conduit: ConduitId::from_bytes([0xc0; 16]), what }, "07c0*16 0000b0ea01"),
-        (Request::Fetch(Fetch { job: job(), wants: vec![want] }), "08c0*16 ac02d1*32 00010178ee*32 0005"),
+        (Request::Fetch(Fetch { job: job(), wants: vec![want] }), "08c0*16 ac02d1*32 0100010178ee*32 0005"),
     ] {
         assert_eq!(shown(&request.encode()), golden);
         assert_eq!(Request::decode(&request.encode()), Ok(request));
@@ -96,7 +101,7 @@ fn responses_have_these_bytes() {
     let failed = Piece { want: 1, part: Part::Failed(FetchFailure::Changed) };
     for (response, golden) in [
         (Response::JobAccepted { items: 2 }, "0302"),
-        (Response::JobStatus(report), "04c0*16 ac02d1*32 0001010005000100010161"),
+        (Response::JobStatus(report), "04c0*16 ac02d1*32 010001010005000100010161"),
         (Response::Pieces(vec![bytes, failed]), "070200000568656c6c6f010101"),
         (Response::Outline { chunks: vec![[3; 32]] }, "060103*32 "),
         (Response::Refused(Refusal::new(RefusalCode::Fenced, "no")), "0804026e6f"),
@@ -131,4 +136,45 @@ fn what_is_signed_and_hashed_has_these_bytes() {
         body: RowBody::Entry(EntryState::Present(entry)),
     };
     assert_eq!(shown(&codec::encode(&row)), "050022*16 03640066000001ee*32 05010101d1*32 07");
+}
+
+#[test]
+fn actions_keep_their_numbers() {
+    let (version, gone) = (version(), version());
+    for (action, golden) in [
+        (Action::MakeDirectory { version: version.clone() }, "0001d1*32 07"),
+        (
+            Action::RenameFile { from: path("a"), file: file(), version: version.clone(), gone },
+            "030161ee*32 05010101d1*32 0701d1*32 07",
+        ),
+        (Action::SetMetadata { file: file(), version: version.clone() }, "04ee*32 05010101d1*32 07"),
+        (Action::Remove { version: version.clone() }, "0501d1*32 07"),
+        (Action::RemoveDirectory { version: version.clone() }, "0601d1*32 07"),
+        (Action::Adopt { version: version.clone() }, "0701d1*32 07"),
+        (Action::Respell { from: path("a"), version }, "08016101d1*32 07"),
+        (Action::Evict { from: path("a") }, "090161"),
+    ] {
+        assert_eq!(shown(&codec::encode(&action)), golden);
+    }
+}
+
+#[test]
+fn a_ruling_and_a_selection_have_these_bytes() {
+    let conduit = ConduitId::from_bytes([0xc0; 16]);
+    let stamp = Stamp { ms: 1000, counter: 1, device: device() };
+    let facts = ContentHash::from_bytes([0xfa; 32]);
+    let ruling = Ruling { conduit, facts, path: path("a"), decision: Stamped::new(Decision::Both, stamp) };
+    let key = RowKey::Fact(FactKey::Ruling(conduit, facts));
+    let row = Row { sequence: Sequence(5), key, body: RowBody::Fact(Fact::Ruling(Box::new(ruling))) };
+    assert!(row.is_coherent() && row.may_be_from(device()));
+    let golden = "050104c0*16 fa*32 0104c0*16 fa*32 016102e80701d1*32 ";
+    assert_eq!(shown(&codec::encode(&row)), golden);
+    let selection = Selection {
+        subtrees: vec![DirPath::TOP],
+        globs: vec!["*.jpg".to_owned()],
+        budget_bytes: Some(300),
+        fetched: vec![Fetched { path: path("b"), until_ms: 9 }],
+        ..Selection::default()
+    };
+    assert_eq!(shown(&codec::encode(&selection)), "010001052a2e6a706700*4 01ac020001016209");
 }

@@ -180,12 +180,9 @@ impl ConflictResolver {
         };
         match (wanted, source, target) {
             (ConflictStrategy::PromptUser, ..) => Settled::Held,
-            (ConflictStrategy::SourceWins, ..) => Settled::Source,
-            (ConflictStrategy::TargetWins, ..) => Settled::Target,
-            // A deletion has no time, no size, and nothing to keep: the edit wins.
-            (_, Some(_), None) => Settled::Source,
-            (_, None, _) => Settled::Target,
-            (ConflictStrategy::CreateConflictFile, ..) => Settled::Both,
+            // Otherwise a deletion has no time, no size, and nothing to keep: the edit wins.
+            (ConflictStrategy::SourceWins, ..) | (_, Some(_), None) => Settled::Source,
+            (ConflictStrategy::TargetWins, ..) | (_, None, _) => Settled::Target,
             (ConflictStrategy::NewestWins, Some(EntryKind::File(source)), Some(EntryKind::File(target))) => {
                 self.newest(source, target)
             }
@@ -196,7 +193,11 @@ impl ConflictResolver {
                     Ordering::Equal => Settled::Both,
                 }
             }
-            (ConflictStrategy::NewestWins | ConflictStrategy::LargestWins, Some(_), Some(_)) => Settled::Both,
+            (
+                ConflictStrategy::CreateConflictFile | ConflictStrategy::NewestWins | ConflictStrategy::LargestWins,
+                Some(_),
+                Some(_),
+            ) => Settled::Both,
         }
     }
 

@@ -88,7 +88,7 @@ impl Case<'_, '_> {
         let Some(EntryKind::File(base)) = &self.node.base else {
             let executable = winner.executable || (same_content && other.executable);
             let mtime_ns = if same_content { winner.mtime_ns.max(other.mtime_ns) } else { winner.mtime_ns };
-            return FileFacts { executable, mtime_ns, ..*winner };
+            return FileFacts { mtime_ns, executable, ..*winner };
         };
         let executable = if winner.executable == base.executable { other.executable } else { winner.executable };
         let mtime_ns = match (winner.mtime_ns == base.mtime_ns, other.mtime_ns == base.mtime_ns) {
@@ -97,7 +97,7 @@ impl Case<'_, '_> {
             (false, true) => winner.mtime_ns,
             (false, false) => winner.mtime_ns.max(other.mtime_ns),
         };
-        FileFacts { executable, mtime_ns, ..*winner }
+        FileFacts { mtime_ns, executable, ..*winner }
     }
 
     fn known(&self, side: Side) -> &EntryKind {
@@ -196,19 +196,17 @@ impl Case<'_, '_> {
     fn directory_and_leaf(&self, side: Side, nodes: &mut Nodes<'_>) -> Decision {
         let node = self.node;
         let (directory, leaf) = (node.version(side), node.version(side.other()));
-        let (mut all, mut covers_all, mut all_seen) = (node.joined(), leaf.covers(directory), true);
-        all_seen &= covers_all || matches!(node.base, Some(EntryKind::Directory { .. }));
+        // Versions speak of one path. Whether the leaf's end has seen what is below the directory is said by its own
+        // rows there: tombstones of what it had, or of what it won over.
+        let mut covers_all = leaf.covers(directory);
+        let mut all_seen = covers_all || matches!(node.base, Some(EntryKind::Directory { .. }));
         for below in nodes.below(&node.key) {
-            all = all.join(below.version(Side::Source)).join(below.version(Side::Target));
             let Some(entry) = below.entry(side) else { continue };
-            let is_covered = leaf.covers(&entry.version);
+            let is_covered = below.version(side.other()).covers(&entry.version);
             covers_all &= is_covered;
             all_seen &= is_covered || below.base.as_ref().is_some_and(|base| base.same_content(&entry.kind));
         }
-        let leaf_wins = |rule| {
-            let version = if leaf.covers(&all) { leaf.clone() } else { self.stamped(&all) };
-            Decision::follow(rule, side.other(), version)
-        };
+        let leaf_wins = |rule| self.won_by(rule, side.other());
         if covers_all {
             leaf_wins(Rule::LaterVersion)
         } else if directory.covers(leaf) {
@@ -221,7 +219,7 @@ impl Case<'_, '_> {
             let below: Vec<&Node> = nodes.below(&node.key).collect();
             let facts = Conflict::facts_of(std::iter::once(node).chain(below.iter().copied()).map(rows));
             let (decision, settled) = self.settle(ConflictKind::TypeMismatch, facts);
-            let version = self.stamped(&all);
+            let version = self.stamped(&node.joined());
             let fate = match settled {
                 Settled::Held => Fate::Hold,
                 Settled::Source => Fate::Follow(Winner { side: Side::Source, version, file: None, whole: true }),

@@ -1,8 +1,9 @@
 //! Conflict copies: `name (conflict YYYY-MM-DD Device).ext`. The name is a function of the facts, so every conduit and
 //! every device arrives at the same one, and one conflict yields one copy in the whole library.
 
+use super::frames::moved_below;
 use super::places::Place;
-use super::walk::Node;
+use super::walk::{Node, Nodes};
 use super::{ConduitView, Side};
 use crate::index::{EntryKind, EntryState, Version};
 use crate::limits::NAME_BYTES_MAX;
@@ -12,9 +13,9 @@ use crate::time::civil_date;
 /// Names tried before a conflict is held: a hundred copies of one file on one day are no copies but a fault.
 const COPIES_MAX: u32 = 100;
 
-/// Where the target's version is kept: the first name that is free, or holds the same content, on both ends. `None`
-/// if there is no such name.
-pub(super) fn name(view: &ConduitView<'_>, node: &Node, place: &Place) -> Option<EntryPath> {
+/// Where the target's version is kept: the first name that is free on both ends, or that holds the same content
+/// already and is about to on both. `None` if there is no such name.
+pub(super) fn name(view: &ConduitView<'_>, node: &Node, place: &Place, nodes: &mut Nodes<'_>) -> Option<EntryPath> {
     let loser = node.entry(Side::Target)?;
     let writer = writer(view, &loser.version, node.version(Side::Source));
     let written_ms = match &loser.kind {
@@ -30,12 +31,40 @@ pub(super) fn name(view: &ConduitView<'_>, node: &Node, place: &Place) -> Option
     (1..=COPIES_MAX).find_map(|number| {
         let mark = if number == 1 { format!("{mark})") } else { format!("{mark})-{number}") };
         let copy = at.parent().child(&marked(at.name(), is_file, mark.as_bytes())?).ok()?;
-        let fits = |side| match view.side(side).entry(&copy) {
-            Some(EntryState::Present(entry)) => is_file && entry.kind.same_content(&loser.kind),
-            Some(EntryState::Deleted(_)) | None => true,
-        };
-        Side::BOTH.into_iter().all(fits).then_some(copy)
+        let fits = if is_file { fits(view, &copy, &loser.kind) } else { fits_below(view, node, place, nodes, &copy) };
+        fits.then_some(copy)
     })
+}
+
+/// Whether a file or link can be kept there: nothing stands there, or the same does, or is about to.
+fn fits(view: &ConduitView<'_>, copy: &EntryPath, kind: &EntryKind) -> bool {
+    let is_same = |row: &EntryState| row.present().is_some_and(|entry| entry.kind.same_content(kind));
+    match Side::BOTH.map(|side| view.side(side).entry(copy)) {
+        [None | Some(EntryState::Deleted(_)), None | Some(EntryState::Deleted(_))] => true,
+        [Some(one), None] | [None, Some(one)] => is_same(&one),
+        [Some(source), Some(target)] => is_same(&source) && is_same(&target),
+    }
+}
+
+/// Whether a directory can be set aside there: each name in it has nothing in its way, or stands there on both ends.
+fn fits_below(view: &ConduitView<'_>, node: &Node, place: &Place, nodes: &mut Nodes<'_>, copy: &EntryPath) -> bool {
+    let top = &place.at[Side::Target as usize];
+    let fits = |kind: &EntryKind, to: &EntryPath| {
+        let rows = Side::BOTH.map(|side| view.side(side).entry(to));
+        let same = rows.iter().flatten().filter_map(EntryState::present).filter(|entry| entry.kind.same_content(kind));
+        is_free(view, to) || same.count() == 2
+    };
+    let own = node.kind(Side::Target).is_some_and(|kind| fits(kind, copy));
+    own && nodes.below(&node.key).all(|below| {
+        let found = below.kind(Side::Target).zip(below.at(Side::Target));
+        found.is_none_or(|(kind, at)| moved_below(at, top, copy).is_some_and(|to| fits(kind, &to)))
+    })
+}
+
+/// Whether nothing stands at a name yet.
+pub(super) fn is_free(view: &ConduitView<'_>, copy: &EntryPath) -> bool {
+    let stands = |side| view.side(side).entry(copy).is_some_and(|row| row.present().is_some());
+    !Side::BOTH.into_iter().any(stands)
 }
 
 /// The version of a new copy: past whatever stood there, so that no older deletion is taken for a newer one.

@@ -3,7 +3,6 @@
 
 use super::Side;
 use crate::file_sync::{Conflict, Item, PreImage};
-use crate::index::Version;
 use crate::path::EntryPath;
 
 /// A directory whose content is being walked.
@@ -62,12 +61,12 @@ pub(super) enum Kept {
 pub(super) enum Inside {
     /// Every name is decided by itself.
     Law,
-    /// Everything on this side goes with it, at this version.
-    Goes(Side, Version),
+    /// Everything on this side goes with it.
+    Goes(Side),
     /// Everything on this side is put on the other.
     Wins(Side),
     /// Everything on the target is set aside below this path of both ends.
-    SetAside(EntryPath, Version),
+    SetAside(EntryPath),
 }
 
 impl Frame {

@@ -13,8 +13,8 @@ use crate::path::EntryPath;
 
 impl Merge<'_> {
     pub(super) fn carry_out(&mut self, node: &Node, decision: Decision, nodes: &mut Nodes<'_>) {
-        if let Some(Inside::SetAside(copy, version)) = self.frames.last().map(|frame| frame.inside.clone()) {
-            self.set_aside(node, &copy, &version);
+        if let Some(Inside::SetAside(copy)) = self.frames.last().map(|frame| frame.inside.clone()) {
+            self.set_aside(node, &copy);
             return;
         }
         let merges = matches!(decision.fate, Fate::Agree(..) | Fate::Follow(..));
@@ -37,7 +37,7 @@ impl Merge<'_> {
             Fate::Follow(winner) => self.follow(node, &place, winner),
             Fate::Leave(leave) => self.leave(node, &place, leave),
             Fate::Wrap => self.wrap(node, &place),
-            Fate::KeepBoth(version) => self.keep_both(node, &place, &version),
+            Fate::KeepBoth(version) => self.keep_both(node, &place, &version, nodes),
             Fate::Give(version, file) => self.give(node, &place, &version, file),
             Fate::Evict => self.evict(node, &place),
             Fate::Discard => self.discard(node, &place),
@@ -142,7 +142,7 @@ impl Merge<'_> {
         let Some(action) = put(kind, file, &place.at[side as usize], version.clone()) else { return };
         let item = Item { path, expect, action };
         if node.is_directory(loser) {
-            let inside = Inside::Goes(loser, version);
+            let inside = Inside::Goes(loser);
             self.replace_directory(node, loser, inside, item);
             return;
         }
@@ -172,7 +172,7 @@ impl Merge<'_> {
         let (own, other) = (place.at[side as usize].clone(), place.at[side.other() as usize].clone());
         let remove = Action::RemoveDirectory { version: version.clone() };
         let removed = Item { path: own.clone(), expect: PreImage::Directory, action: remove };
-        let is_news = self.adopts() && made_again.is_some() && node.version(side.other()) != &version;
+        let is_news = self.adopts() && node.version(side.other()) != &version;
         let told = is_news.then(|| {
             let action = Action::Adopt { version: version.clone() };
             Item { path: other.clone(), expect: PreImage::Absent, action }
@@ -250,7 +250,7 @@ impl Merge<'_> {
             let from = place.at[side.other() as usize].clone();
             let item = Item { path, expect, action: Action::InstallFile { file, version: version.clone(), from } };
             if node.is_directory(side) {
-                self.replace_directory(node, side, Inside::Goes(side, version.clone()), item);
+                self.replace_directory(node, side, Inside::Goes(side), item);
             } else {
                 self.need(side);
                 self.copy(side, item);
@@ -259,27 +259,26 @@ impl Merge<'_> {
     }
 
     /// The source's keeps the path; the target's is kept under a name of its own on both ends.
-    fn keep_both(&mut self, node: &Node, place: &Place, version: &Version) {
-        let Some(copy) = copies::name(self.view, node, place) else { return self.hold(node, Kept::Quietly) };
+    fn keep_both(&mut self, node: &Node, place: &Place, version: &Version, nodes: &mut Nodes<'_>) {
+        let Some(copy) = copies::name(self.view, node, place, nodes) else { return self.hold(node, Kept::Quietly) };
         self.stay(node, Kept::Quietly);
-        self.settle(Side::Source, node, place, version, None);
+        // The source records the decision's version only when the target has what was decided, in the next generation:
+        // a source that outranked the target before the copy is safe would take its place without one.
         let (from, path) = (place.at[0].clone(), place.at[1].clone());
         let (Some(kept), Some(set_aside)) = (node.kind(Side::Source), node.kind(Side::Target)) else { return };
         let (Some(expect), Some(action)) = (PreImage::of(set_aside), put(kept, None, &from, version.clone())) else {
             return;
         };
         let install = Item { path: path.clone(), expect, action };
-        for side in Side::BOTH {
-            if self.view.side(side).entry(&copy).as_ref().is_none_or(|row| row.present().is_none()) {
-                let version = copies::version(self.view, &copy);
-                if let Some(action) = put(set_aside, None, &path, version) {
-                    self.need(side);
-                    self.copy(side, Item { path: copy.clone(), expect: PreImage::Absent, action });
-                }
+        // Where the copy stands already, on one end or both, its own name is decided by itself.
+        for side in Side::BOTH.into_iter().filter(|_| copies::is_free(self.view, &copy)) {
+            if let Some(action) = put(set_aside, None, &path, copies::version(self.view, &copy)) {
+                self.need(side);
+                self.copy(side, Item { path: copy.clone(), expect: PreImage::Absent, action });
             }
         }
         if node.is_directory(Side::Target) {
-            self.replace_directory(node, Side::Target, Inside::SetAside(copy, version.clone()), install);
+            self.replace_directory(node, Side::Target, Inside::SetAside(copy), install);
         } else {
             self.copy(Side::Target, install);
             self.open(node, Inside::Wins(Side::Source), |frame| frame.has = [true, true]);
@@ -287,7 +286,7 @@ impl Merge<'_> {
     }
 
     /// Something in a directory of the target that is set aside.
-    fn set_aside(&mut self, node: &Node, copy: &EntryPath, version: &Version) {
+    fn set_aside(&mut self, node: &Node, copy: &EntryPath) {
         let place = self.places.place(node, false);
         let top = self.frames.iter().find(|frame| matches!(frame.inside, Inside::SetAside(..)));
         let top = match top.and_then(|frame| frame.going.as_ref()).map(|going| &going.end) {
@@ -296,21 +295,32 @@ impl Merge<'_> {
         };
         let at = &place.at[Side::Target as usize];
         let (Some(kind), Some(to)) = (node.kind(Side::Target), moved_below(at, &top, copy)) else { return };
+        let kept = own_residue(node, Side::Target);
+        if kept != Kept::No {
+            self.keep_on(Side::Target, kept);
+        }
         let fresh = copies::version(self.view, &to);
         let Some(put) = put(kind, None, at, fresh.clone()) else { return };
+        if !copies::is_free(self.view, &to) {
+            // Another conduit has set the same aside already; here it goes with its directory.
+            return;
+        }
         self.copy(Side::Source, Item { path: to.clone(), expect: PreImage::Absent, action: put.clone() });
         let action = match kind {
             EntryKind::File(file) => {
-                let gone = node.version(Side::Target).join(version);
+                let gone = self.stamped(node);
                 Action::RenameFile { from: at.clone(), file: *file, version: fresh, gone }
             }
             EntryKind::Directory { .. } | EntryKind::Symlink { .. } | EntryKind::Special | EntryKind::Unknown(_) => put,
         };
         self.copy(Side::Target, Item { path: to, expect: PreImage::Absent, action });
-        let kept = own_residue(node, Side::Target);
-        if kept != Kept::No {
-            self.keep_on(Side::Target, kept);
-        }
+    }
+
+    /// All events of a name and a new one: of a deletion that a decision made.
+    fn stamped(&self, node: &Node) -> Version {
+        let mut version = node.joined();
+        version.bump(self.view.conduit.actor(), 0);
+        version
     }
 
     fn list_decided(&mut self, node: &Node, kind: ConflictKind, fate: &Fate, nodes: &mut Nodes<'_>) {
@@ -322,7 +332,7 @@ impl Merge<'_> {
             },
             Fate::KeepBoth(_) => {
                 let place = self.places.place(node, false);
-                copies::name(self.view, node, &place).map_or(ConflictOutcome::Held, copy)
+                copies::name(self.view, node, &place, nodes).map_or(ConflictOutcome::Held, copy)
             }
             Fate::Give(..) => ConflictOutcome::Given,
             Fate::Stay | Fate::Hold | Fate::Agree(..) | Fate::Leave(_) | Fate::Wrap | Fate::Evict | Fate::Discard => {

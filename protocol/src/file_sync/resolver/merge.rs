@@ -12,7 +12,7 @@ use super::walk::{Node, Nodes, Span};
 use super::{ConduitView, Findings, Rule, Side, bidirectional, mirror, selective};
 use crate::file_sync::{Conflict, ConflictKind, ConflictOutcome, Skip, SkipCause, SyncMode};
 use crate::id::Sequence;
-use crate::index::{EntryKind, EntryState};
+use crate::index::{EntryKind, EntryState, Version};
 use crate::library_sync::LibrarySynced;
 use crate::path::EntryPath;
 
@@ -97,7 +97,7 @@ impl<'a> Merge<'a> {
         }
         let decision = match self.frames.last().map(|frame| &frame.inside) {
             None | Some(Inside::Law) => self.law(node, nodes),
-            Some(Inside::Goes(side, version)) => goes(node, *side, version.join(&node.joined())),
+            Some(Inside::Goes(side)) => goes(self.view, node, *side),
             Some(Inside::Wins(side)) => wins(self.view, node, *side),
             Some(Inside::SetAside(..)) => Decision::stay(Rule::WithItsDirectory),
         };
@@ -154,7 +154,9 @@ impl<'a> Merge<'a> {
         let orphan = Side::BOTH.into_iter().find(|side| node.entry(*side).is_some() && without(*side));
         if let Some((side, cause)) = frozen.or(orphan.map(|side| (side, SkipCause::Orphan))) {
             if orphan.is_some() {
-                Side::BOTH.into_iter().for_each(|side| self.keep_on(side, kept));
+                for side in Side::BOTH {
+                    self.keep_on(side, kept);
+                }
             }
             self.found.skips.push(Skip { path: node.path().clone(), side, cause });
             self.hold(node, kept);
@@ -245,8 +247,9 @@ impl<'a> Merge<'a> {
 }
 
 /// Everything in a directory that goes, goes.
-fn goes(node: &Node, side: Side, version: crate::index::Version) -> Decision {
+fn goes(view: &ConduitView<'_>, node: &Node, side: Side) -> Decision {
     let rule = Rule::WithItsDirectory;
+    let version = above(view, node, side.other());
     match node.kind(side) {
         None => Decision::stay(Rule::InStep),
         Some(EntryKind::Directory { .. }) => Decision::of(rule, Fate::Leave(Leave { side, version, made_again: None })),
@@ -256,17 +259,24 @@ fn goes(node: &Node, side: Side, version: crate::index::Version) -> Decision {
     }
 }
 
-/// Everything in a directory that won is put on the other end.
+/// Everything in a directory that won is put on the other end, and is part of what was decided: it carries the event,
+/// so that no older decision against the directory takes it away.
 fn wins(view: &ConduitView<'_>, node: &Node, side: Side) -> Decision {
     if node.entry(side).is_none() {
         return Decision::stay(Rule::InStep);
     }
-    let (own, other) = (node.version(side), node.version(side.other()));
-    let mut version = own.join(other);
-    if !own.covers(other) {
+    let mut version = node.joined();
+    version.bump(view.conduit.actor(), 0);
+    Decision::follow(Rule::WithItsDirectory, side, version)
+}
+
+/// The version of a result that one end's state becomes: a new event, unless that end has seen all of the other's.
+fn above(view: &ConduitView<'_>, node: &Node, side: Side) -> Version {
+    let mut version = node.joined();
+    if !node.version(side).covers(node.version(side.other())) && !view.conduit.mode.is_one_way() {
         version.bump(view.conduit.actor(), 0);
     }
-    Decision::follow(Rule::WithItsDirectory, side, version)
+    version
 }
 
 const fn skip_cause(kind: &EntryKind) -> Option<SkipCause> {

@@ -20,8 +20,7 @@ pub(super) fn decide(node: &Node) -> Decision {
         (Some(File(file)), Some(File(old))) if file.content == old.content => {
             Decision::of(Rule::Adopted, Fate::Agree(version, Some(*file)))
         }
-        (None, None) => Decision::stay(Rule::InStep),
-        (Some(Directory { .. }), Some(Directory { .. })) => Decision::stay(Rule::InStep),
+        (None, None) | (Some(Directory { .. }), Some(Directory { .. })) => Decision::stay(Rule::InStep),
         (None, Some(File(_) | Symlink { .. } | Special | Unknown(_)))
         | (Some(File(_) | Directory { .. } | Symlink { .. } | Special | Unknown(_)), _) => follow,
     }

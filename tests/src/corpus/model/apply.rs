@@ -25,6 +25,8 @@ pub(super) fn apply(item: &Item, other: &Disk, own: &mut Disk, index: &mut Index
     let Item { path, expect, action } = item;
     let parent = path.parent();
     let has_parent = parent.as_entry().is_none_or(|dir| own.nodes.get(&own.found(dir)) == Some(&Node::Directory));
+    // A row needs no place: what a leaf won over lies below it.
+    let has_parent = has_parent || matches!(action, Action::Adopt { .. });
     let at = if let Action::Respell { from, .. } = action { from } else { path };
     if own.is_unreadable(path) || !has_parent || stands(own, at).as_ref() != Some(expect) {
         return Applied::Skipped;

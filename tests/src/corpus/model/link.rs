@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_protocol::file_sync::{
-    BaseChange, Baseline, Circumstances, Conduit, ConduitView, Decision, Guards, Halt, Item, Plan, Ruling, Side,
-    SideView, SyncMode, SyncResolver,
+    Action, BaseChange, Baseline, Circumstances, Conduit, ConduitView, Decision, Guards, Halt, Item, Plan, PreImage,
+    Ruling, Side, SideView, SyncMode, SyncResolver,
 };
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{DeviceId, Label};
@@ -51,6 +51,8 @@ struct Run<'a> {
     report: Report,
     /// Contents that copies failed to put somewhere.
     failed: BTreeSet<ContentHash>,
+    /// Files that stand where they were to be moved from.
+    not_moved: Vec<(Side, EntryPath)>,
 }
 
 impl Link {
@@ -222,7 +224,7 @@ impl Link {
             report.held = Some(halt_name(halt));
             return report;
         }
-        let mut run = Run { during, clock_s, report, failed: BTreeSet::new() };
+        let mut run = Run { during, clock_s, report, failed: BTreeSet::new(), not_moved: Vec::new() };
         if run.carry_out(&plan, ends).is_ok() {
             scan(ends);
             // A crash after the commit is a crash of a generation that is over.
@@ -255,11 +257,16 @@ impl Run<'_> {
 
     /// What is displaced stays in place if its own copy failed.
     fn copy(&mut self, side: Side, item: &Item, ends: &mut [&mut End; 2]) {
-        let would_lose = item.displaces() && item.expect.content_to_find().is_some_and(|c| self.failed.contains(&c));
-        let applied = if would_lose { Applied::Skipped } else { self.apply(side, item, ends) };
+        let is_wanted = item.expect.content_to_find().is_some_and(|content| self.failed.contains(&content));
+        let has_left = |(of, from): &(Side, EntryPath)| *of == side && from.is_below(&item.path);
+        let would_lose = is_wanted || (item.expect == PreImage::Directory && self.not_moved.iter().any(has_left));
+        let applied = if item.displaces() && would_lose { Applied::Skipped } else { self.apply(side, item, ends) };
         self.report.installs += u64::from(applied == Applied::Installed);
         if matches!(applied, Applied::Skipped | Applied::NoSpace) {
             self.failed.extend(apply::content_put_by(item));
+            if let Action::RenameFile { from, .. } = &item.action {
+                self.not_moved.push((side, from.clone()));
+            }
         }
     }
 

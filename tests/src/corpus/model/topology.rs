@@ -153,11 +153,10 @@ impl World {
         });
         let mut links: Vec<Link> = made.collect();
         // Twice, so that the versions of all ends have been joined before the baselines are taken.
-        for (link, pair) in links.iter_mut().zip(&pairs).chain([]) {
-            link.agree(&mut both(&mut ends, *pair));
-        }
-        for (link, pair) in links.iter_mut().zip(&pairs) {
-            link.agree(&mut both(&mut ends, *pair));
+        for _ in 0..2 {
+            for (link, pair) in links.iter_mut().zip(&pairs) {
+                link.agree(&mut both(&mut ends, *pair));
+            }
         }
         Self { ends, links, pairs, met: BTreeSet::new(), clock_s: 1_000 }
     }

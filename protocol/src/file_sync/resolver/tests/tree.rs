@@ -117,13 +117,31 @@ impl Tree {
 
     /// Does what the plan says for this side, and insists on every pre-image.
     pub(super) fn apply(&mut self, ops: &DirectionalOps) {
-        for Item { path, expect, action } in ops.copies.iter().chain(&ops.deletes) {
-            let at = if let Action::Respell { from, .. } = action { from } else { path };
-            let stands = self.kind(at).map_or(Some(PreImage::Absent), PreImage::of);
-            assert_eq!(stands.as_ref(), Some(expect), "{path}");
-            let parent = path.parent();
-            let above = parent.as_entry().map(|dir| self.kind(dir));
-            assert!(above.is_none_or(|kind| matches!(kind, Some(EntryKind::Directory { .. }))), "{path} has no parent");
+        ops.copies.iter().chain(&ops.deletes).for_each(|item| assert!(self.apply_item(item, true)));
+    }
+
+    /// Does one item. If its pre-image does not stand, nothing is done, or, if it must, that is a failure.
+    pub(super) fn apply_item(&mut self, Item { path, expect, action }: &Item, must: bool) -> bool {
+        let at = if let Action::Respell { from, .. } = action { from } else { path };
+        let stands = self.kind(at).map_or(Some(PreImage::Absent), PreImage::of);
+        let parent = path.parent();
+        let above = parent.as_entry().map(|dir| self.kind(dir));
+        let is_row_only = matches!(action, Action::Adopt { .. });
+        let has_parent = is_row_only || above.is_none_or(|kind| matches!(kind, Some(EntryKind::Directory { .. })));
+        let below = self.present().any(|(below, _)| below.is_below(path));
+        let is_full = matches!(action, Action::RemoveDirectory { .. }) && below;
+        let is_moved = match action {
+            Action::RenameFile { from, file, .. } => {
+                matches!(self.kind(from), Some(EntryKind::File(old)) if old.content == file.content)
+            }
+            _ => true,
+        };
+        if !must && (stands.as_ref() != Some(expect) || !has_parent || is_full || !is_moved) {
+            return false;
+        }
+        assert_eq!(stands.as_ref(), Some(expect), "{path}");
+        assert!(has_parent, "{path} has no parent for {action:?}");
+        {
             if let Action::RenameFile { from, file, gone, .. } = action {
                 let Some(EntryKind::File(old)) = self.kind(from) else { panic!("{from} is no file") };
                 assert_eq!(old.content, file.content);
@@ -138,16 +156,16 @@ impl Tree {
                     None => EntryState::Deleted(version.clone()),
                 };
                 self.write(path, row);
-                continue;
+                return true;
             }
             if let Action::Respell { from, version } = action {
                 self.respell(from, path, version);
-                continue;
+                return true;
             }
             if let Action::Evict { .. } = action {
                 let version = self.rows[path].0.version().clone();
                 self.write(path, EntryState::Deleted(version));
-                continue;
+                return true;
             }
             if *expect == PreImage::Directory {
                 let is_removal = matches!(action, Action::RemoveDirectory { .. });
@@ -158,6 +176,7 @@ impl Tree {
             }
             self.write(path, after(action));
         }
+        true
     }
 
     /// Renames in place, with everything below; the old spelling gets a tombstone of this end's own.
@@ -176,6 +195,11 @@ impl Tree {
             self.own(&at, EntryState::Deleted);
             self.write(&new, row);
         }
+    }
+
+    /// Paths whose rows were written after that.
+    pub(super) fn touched_since(&self, sequence: Sequence) -> BTreeSet<EntryPath> {
+        self.rows.iter().filter(|(_, (_, at))| *at > sequence).map(|(path, _)| path.clone()).collect()
     }
 
     fn is_free_of_strangers(&self, dir: &EntryPath) -> bool {
