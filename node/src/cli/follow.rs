@@ -9,7 +9,9 @@ use tidegate_protocol::file_sync::SkipReason;
 use super::out::Progress;
 use super::{Context, read, read_list};
 use crate::api::client::segment;
-use crate::api::document::{ConduitDocument, GenerationDocument, GenerationItems, HeldDocument, StartedDocument};
+use crate::api::document::{
+    ConduitDocument, ConflictDocument, GenerationDocument, GenerationItems, HeldDocument, StartedDocument,
+};
 use crate::api::problem::{Code, Exit, Problem};
 use crate::core::command::ProgressView;
 use crate::format::{bytes, count, duration, number};
@@ -98,7 +100,9 @@ async fn sum_up(view: &ConduitDocument, first: u64, took: Duration, context: &Co
     let verified = newest.verification == "verified";
     let (skipped, conflicts) = (newest.totals.skipped, newest.totals.conflicts);
     let named = if skipped > 0 { skipped_items(&view.name, newest.number, context).await? } else { Vec::new() };
-    let exit = match (conflicts, skipped, verified) {
+    // What a strategy has decided is told, and waits for nobody.
+    let waiting = if conflicts > 0 { waiting_of(&view.name, first, context).await? } else { 0 };
+    let exit = match (waiting, skipped, verified) {
         _ if named.iter().any(|(_, why)| *why == SkipReason::NoSpace.to_string()) => Exit::Storage,
         _ if named.iter().any(|(_, why)| *why == SkipReason::Unreachable.to_string()) => Exit::Unreachable,
         (1.., _, _) => Exit::Conflicts,
@@ -127,8 +131,13 @@ async fn sum_up(view: &ConduitDocument, first: u64, took: Duration, context: &Co
         bytes(moved),
         duration(took.as_millis() as u64)
     );
-    let end =
-        if verified { format!("verified on {target}") } else { format!("NOT verified ({})", newest.verification) };
+    let both = if view.mode == "bidirectional" { " and " } else { "" };
+    let source = if both.is_empty() { "" } else { view.source.split(':').next().unwrap_or_default() };
+    let end = if verified {
+        format!("verified on {source}{both}{target}")
+    } else {
+        format!("NOT verified ({})", newest.verification)
+    };
     let _ = write!(line, ", {end}.");
     context.out.line(&line);
     for (path, why) in named.iter().take(NAMED_MAX) {
@@ -139,6 +148,9 @@ async fn sum_up(view: &ConduitDocument, first: u64, took: Duration, context: &Co
             .out
             .talk(&format!("  all of them: {}", context.command(&format!("gen show {} {}", view.name, newest.number))));
     }
+    if exit == Exit::Conflicts {
+        context.out.talk(&format!("  look: {}", context.command(&format!("conflict list {}", view.name))));
+    }
     if exit == Exit::Failed {
         let problem = Problem::new(
             Code::NotVerified,
@@ -148,6 +160,13 @@ async fn sum_up(view: &ConduitDocument, first: u64, took: Duration, context: &Co
         return Err(problem.next(context.command(&format!("sync {}", view.name))));
     }
     Ok(exit)
+}
+
+/// Conflicts that wait for a person: those that a run from `first` on met, and those that are held since before.
+async fn waiting_of(conduit: &str, first: u64, context: &Context) -> Result<u64, Problem> {
+    let document = context.client.get(&format!("/conflicts?conduit={}", segment(conduit))).await?;
+    let open: Vec<ConflictDocument> = read_list(&document, "conflicts")?;
+    Ok(open.iter().filter(|conflict| conflict.generation >= first || conflict.outcome == "held").count() as u64)
 }
 
 fn sum(run: &[GenerationDocument], of: impl Fn(&GenerationDocument) -> u64) -> u64 {

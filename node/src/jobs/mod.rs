@@ -23,6 +23,7 @@ mod room;
 mod roots;
 mod scan;
 mod serve;
+mod texts;
 mod tickets;
 pub(crate) mod wait;
 
@@ -52,6 +53,7 @@ pub(crate) use resolve::{Known, Unresolved, resolve};
 use room::Rooms;
 pub(crate) use roots::{Roots, keep};
 pub(crate) use scan::scan;
+pub(crate) use texts::keep_texts;
 pub(crate) use tickets::Tickets;
 
 use crate::core::command::{Command, Fault, FaultCode, Reply};

@@ -142,7 +142,7 @@ impl World {
                 }
             }
             Output::Put(leg) => self.put(index, leg),
-            Output::ReadContent(_) | Output::Remember { .. } => {}
+            Output::ReadContent(_) | Output::KeepTexts(_) | Output::Remember { .. } => {}
             Output::Clean { .. } => self.trace.push((index, "clean".to_owned())),
             Output::Resolve { ticket, synced, conduit, baseline, guards, facts, why, .. } => {
                 self.trace.push((index, "resolve".to_owned()));

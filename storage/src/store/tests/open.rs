@@ -30,23 +30,6 @@ fn what_was_committed_is_there_when_opened_again() {
 }
 
 #[test]
-fn a_replica_of_the_first_format_gets_the_table_that_it_lacks() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("index.redb");
-    create(&path);
-    {
-        let database = redb::Database::create(&path).unwrap();
-        let txn = database.begin_write().unwrap();
-        assert!(txn.delete_table(Table::Arriving.definition()).unwrap());
-        txn.open_table(Table::Meta.definition()).unwrap().insert(meta::FORMAT_KEY, &1_u32.to_be_bytes()[..]).unwrap();
-        txn.commit().unwrap();
-    }
-    let store = Store::open(&path, device(1)).unwrap();
-    assert_eq!(rows(&store, 1).len(), 501);
-    assert_eq!(store.read().unwrap().arriving(device(2)).unwrap(), None);
-}
-
-#[test]
 fn what_a_crash_left_of_a_creation_is_made_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("index.redb");

@@ -53,6 +53,8 @@ pub struct RealWorld<'a> {
     guards: GuardSetting,
     /// The newest generation that was counted.
     counted: u64,
+    /// Conflicts that were counted.
+    seen: BTreeSet<String>,
     held: Option<String>,
     missed: Option<String>,
 }
@@ -114,7 +116,8 @@ impl Pair {
         disks[0].add(&head.unmanaged_source);
         disks[1].add(&head.unmanaged_target);
         let (counted, held, missed) = (0, None, None);
-        Ok(RealWorld { nodes: &mut self.nodes, disks, name, guards: head.guards, counted, held, missed })
+        let seen = BTreeSet::new();
+        Ok(RealWorld { nodes: &mut self.nodes, disks, name, guards: head.guards, counted, seen, held, missed })
     }
 
     /// Starts nodes again that do not run any more, and says what they logged last.
@@ -254,6 +257,16 @@ impl RealWorld<'_> {
         installs
     }
 
+    /// Conflicts that runs met since the last count; a run may meet more than its first plan showed.
+    fn met(&mut self) -> Vec<(String, Kind)> {
+        let listed = sure("list conflicts", self.source().json(["conflict", "list", &self.name, "--all"]));
+        let all = listed["conflicts"].as_array().cloned().unwrap_or_default();
+        let new: Vec<_> = all.iter().filter(|shown| !self.seen.contains(&shown["id"].to_string())).collect();
+        let met = new.iter().map(|shown| conflict(shown, "what")).collect();
+        self.seen.extend(all.iter().map(|shown| shown["id"].to_string()));
+        met
+    }
+
     /// What a refusal of `plan` means in the corpus's words.
     fn refused(&self, done: &Done) -> Report {
         let states: Vec<Value> = self
@@ -315,7 +328,8 @@ impl World for RealWorld<'_> {
     fn rule(&mut self, path: &str, answer: &str) {
         let listed = sure("list conflicts", self.source().json(["conflict", "list", &self.name]));
         let all = listed["conflicts"].as_array().into_iter().flatten();
-        let found = all.filter(|conflict| conflict["path"] == path).filter_map(|conflict| conflict["id"].as_str()).next();
+        let found =
+            all.filter(|conflict| conflict["path"] == path).filter_map(|conflict| conflict["id"].as_str()).next();
         let id = found.unwrap_or_else(|| panic!("no conflict at {path} waits: {listed}")).to_owned();
         sure("decide", self.source().must(["conflict", "resolve", &id, "--keep", answer, "--no-sync"]));
     }
@@ -332,10 +346,12 @@ impl World for RealWorld<'_> {
             return self.refused(&done);
         }
         let plan = sure("read the plan", lab::last_document(&done.stdout));
-        let conflicts = plan["conflicts"].as_array().into_iter().flatten().map(conflict).collect();
+        let mut conflicts: Vec<_> =
+            plan["conflicts"].as_array().into_iter().flatten().map(|shown| conflict(shown, "why")).collect();
         let planned =
             [&plan["items"], &plan["halts"]].iter().any(|list| list.as_array().is_some_and(|l| !l.is_empty()));
         let held = self.carry_out(&plan, during, approve);
+        conflicts.extend(self.met());
         for During { side, op, .. } in during.iter().filter(|during| during.at == Moment::AfterCommit) {
             self.edit(*side, op);
         }
@@ -406,9 +422,9 @@ fn runs_as_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
-fn conflict(shown: &Value) -> (String, Kind) {
+fn conflict(shown: &Value, words_at: &str) -> (String, Kind) {
     let text = |key: &str| shown[key].as_str().unwrap_or_default().to_owned();
-    let why = text("why");
+    let why = text(words_at);
     let kind = CONFLICTS.into_iter().find(|kind| words::conflict(*kind) == why);
     (text("path"), Kind(kind.unwrap_or_else(|| panic!("no such conflict: {why}"))))
 }
