@@ -176,6 +176,9 @@ impl<E: Env, M: Machine> Driver<E, M> {
             Output::Clean { location, job, purge } => {
                 context.spawn(jobs::clean(Arc::clone(context), location, job, purge));
             }
+            Output::Trash { ticket, location, work } => {
+                context.spawn(jobs::trash(Arc::clone(context), ticket, location, work));
+            }
             Output::Resolve { ticket, synced, conduit, baseline, previous, guards } => {
                 // Taken here, before the next step: it holds exactly what the token speaks of.
                 let snapshot = self.machine.store().read()?;

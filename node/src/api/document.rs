@@ -14,6 +14,7 @@ use crate::core::command::{
 };
 use crate::format::Moment;
 
+pub use super::document_past::{TrashDocument, TrashedDocument};
 pub use super::document_plan::{GenerationDocument, GenerationItems, PlanDocument, PlanItem};
 
 /// Puts `v` and `type` on a document.

@@ -7,7 +7,9 @@
 pub mod body;
 pub mod client;
 pub mod document;
+mod document_past;
 mod document_plan;
+mod past;
 pub mod problem;
 pub mod root;
 pub mod router;

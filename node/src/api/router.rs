@@ -30,8 +30,8 @@ use crate::core::command::{Command, Reply, StatusView};
 /// Largest body, in bytes: the largest request is a conduit with its settings.
 pub const BODY_BYTES_MAX: usize = 64 << 10;
 
-type Node = State<Arc<dyn Face>>;
-type Answer = Result<Document, Problem>;
+pub(super) type Node = State<Arc<dyn Face>>;
+pub(super) type Answer = Result<Document, Problem>;
 
 /// All routes over one node.
 pub fn router(face: Arc<dyn Face>) -> Router {
@@ -60,6 +60,7 @@ pub fn router(face: Arc<dyn Face>) -> Router {
         .route("/jobs/{job}/{control}", post(control_job))
         .route("/generations", get(generations))
         .route("/generations/{conduit}/{number}", get(generation))
+        .merge(super::past::routes())
         .route("/doctor", get(doctor))
         .route("/config", get(config));
     Router::new()
@@ -75,7 +76,7 @@ pub fn router(face: Arc<dyn Face>) -> Router {
 }
 
 /// A document as a response.
-pub struct Document(Value);
+pub struct Document(pub(super) Value);
 
 impl IntoResponse for Document {
     fn into_response(self) -> Response {
@@ -91,7 +92,7 @@ impl IntoResponse for Problem {
 }
 
 /// A JSON body; an empty one reads as `{}`.
-pub struct Body<T>(T);
+pub struct Body<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Response;
@@ -109,12 +110,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
-fn no_such(why: &str) -> Problem {
+pub(super) fn no_such(why: &str) -> Problem {
     Problem::new(Code::NoSuchName, "nothing was found; nothing was changed", why)
 }
 
 /// The core answered something else than was asked: a mistake in this program, not in the request.
-fn mismatch() -> Problem {
+pub(super) fn mismatch() -> Problem {
     Problem::new(Code::Internal, "the node gave an answer of another kind", "this is a mistake in Tidegate")
 }
 
@@ -137,7 +138,8 @@ async fn done(face: &Arc<dyn Face>, command: Command) -> Answer {
         | Reply::Started(_)
         | Reply::Jobs(_)
         | Reply::History(_)
-        | Reply::Generation(_) => Err(mismatch()),
+        | Reply::Generation(_)
+        | Reply::Trash(_) => Err(mismatch()),
     }
 }
 

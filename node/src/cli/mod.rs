@@ -24,6 +24,7 @@ mod plan;
 mod serve;
 mod status;
 mod sync;
+mod trash;
 mod up;
 mod version;
 
@@ -108,6 +109,7 @@ enum Verb {
     Job(job::JobArgs),
     History(history::HistoryArgs),
     Gen(gen_show::GenArgs),
+    Trash(trash::TrashArgs),
     Config(config::ConfigArgs),
     Completion(completion::CompletionArgs),
     Version(version::VersionArgs),
@@ -266,6 +268,7 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Problem> {
         Verb::Job(args) => job::run(args, context).await,
         Verb::History(args) => history::run(&args, context).await,
         Verb::Gen(args) => gen_show::run(args, context).await,
+        Verb::Trash(args) => trash::run(args, context).await,
         Verb::Config(args) => config::run(&args, context).await,
         Verb::Serve(args) => serve::run(&args, context),
         Verb::Completion(args) => completion::run(&args, context),

@@ -93,6 +93,11 @@ impl Applying {
         self.running.contains_key(job)
     }
 
+    /// Nothing is at work on this device's disk.
+    pub(super) fn is_idle(&self) -> bool {
+        self.running.is_empty()
+    }
+
     pub(super) fn current(&self, job: &JobKey) -> Vec<EntryPath> {
         self.running.get(job).map(|running| running.current.clone()).unwrap_or_default()
     }
@@ -183,6 +188,9 @@ impl Core {
         // A chunk that was counted just before a crash may be counted again: never more than there is.
         record.progress.bytes_done = (record.progress.bytes_done + moved.bytes_done).min(record.spec.bytes);
         record.progress.bytes_reused = (record.progress.bytes_reused + moved.bytes_reused).min(record.spec.bytes);
+        if !moved.outcomes.is_empty() {
+            step.note_trashing(&record.spec)?;
+        }
         step.txn.put_job_outcomes(&job, moved.outcomes)?;
         step.txn.put_job(&record)?;
         if let Some(running) = self.applying.running.get_mut(&job) {

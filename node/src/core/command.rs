@@ -14,6 +14,8 @@ use tidegate_protocol::index::Rights;
 use tidegate_protocol::wire::JobControl;
 use tidegate_storage::disk::RootIdentity;
 
+use super::past::{TrashAsk, TrashView};
+
 /// Something a person wants.
 #[derive(Debug, Clone)]
 pub enum Command {
@@ -136,6 +138,8 @@ pub enum Command {
         /// Which number; the newest if absent.
         number: Option<u64>,
     },
+    /// Lists, restores or purges what is in the trash of this device.
+    Trash(TrashAsk),
 }
 
 /// What a new conduit is to be.
@@ -198,6 +202,8 @@ pub enum Reply {
     History(Vec<Generation>),
     /// To `Generation`.
     Generation(Box<GenerationView>),
+    /// To `Trash`.
+    Trash(Box<TrashView>),
 }
 
 /// What `sync_now` did.

@@ -17,6 +17,7 @@ use tidegate_protocol::wire::{FetchFailure, JobControl, Request, Response};
 use tidegate_storage::disk::RootIdentity;
 
 use super::command::{Command, Fault, Reply};
+use super::errands::{TrashDone, TrashWork};
 use crate::env::NetworkError;
 
 /// Names a question that waits for one answer.
@@ -143,6 +144,13 @@ pub enum Input {
         ticket: Ticket,
         /// The plan and what a baseline at this state would say; or why there is none.
         result: Result<(Box<Plan>, Baseline), String>,
+    },
+    /// The answer to [`Output::Trash`].
+    Trash {
+        /// Of the wish.
+        ticket: Ticket,
+        /// What it came to.
+        done: TrashDone,
     },
     /// Time has passed.
     Tick,
@@ -312,6 +320,15 @@ pub enum Output {
         job: JobKey,
         /// Whether the trash of the generation goes as well.
         purge: bool,
+    },
+    /// Lists or changes the trash of a location. Answered by [`Input::Trash`].
+    Trash {
+        /// For the answer.
+        ticket: Ticket,
+        /// Which location.
+        location: LocationId,
+        /// What.
+        work: TrashWork,
     },
     /// Resolves over a read snapshot. Answered by [`Input::Resolved`].
     Resolve {

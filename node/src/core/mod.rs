@@ -9,13 +9,15 @@
 //!
 //! The rooms: `library_sync` keeps replicas level, `locations` brings the own disk into the index,
 //! `gate` asks both ends and opens the gate, `file_sync` runs generations, `applying` serves as the
-//! device whose disk changes, `conduits` and `people` answer people.
+//! device whose disk changes, `trash` looks after what was replaced and removed, `conduits` and `people`
+//! answer people.
 
 mod applying;
 pub mod command;
 mod conduits;
 mod dispatch;
 mod draw;
+pub mod errands;
 mod file_sync;
 mod gate;
 pub mod io;
@@ -25,10 +27,13 @@ mod locations;
 mod membership;
 mod names;
 mod offers;
+pub mod past;
 mod people;
 mod progress;
 mod schedule;
 mod step;
+mod trash;
+mod trash_choice;
 mod verify;
 mod views;
 
@@ -50,6 +55,7 @@ use self::library_sync::LibrarySync;
 use self::locations::Locations;
 use self::schedule::Due;
 use self::step::Step;
+use self::trash::TrashRoom;
 use crate::env::Now;
 
 /// What the core is told once.
@@ -71,6 +77,17 @@ pub struct CoreConfig {
     pub free_bytes_min: u64,
     /// Transfers at the same time, for new conduits.
     pub parallel_transfers: u32,
+    /// What the trash may hold.
+    pub trash: TrashLimits,
+}
+
+/// What the trash may hold: what is older, or beyond the share, goes at a quiet time, the oldest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrashLimits {
+    /// Oldest age, in milliseconds; 0 is no limit.
+    pub age_ms_max: u64,
+    /// Largest share of the file system, in percent; 0 is no limit.
+    pub percent_max: u64,
 }
 
 /// Why the core cannot go on. The node ends; nothing that was not committed has left it.
@@ -94,6 +111,7 @@ pub struct Core {
     gate: Gate,
     service: FileSyncService,
     applying: Applying,
+    trash: TrashRoom,
     due: Due,
     asked: BTreeMap<Ticket, Asked>,
 }
@@ -133,6 +151,7 @@ impl Core {
             gate: Gate::default(),
             service: FileSyncService::default(),
             applying: Applying::default(),
+            trash: TrashRoom::new(now),
             due: Due::default(),
             asked: BTreeMap::new(),
         };
@@ -178,6 +197,7 @@ impl Core {
             self.service.next_wake(),
             self.due.next_wake(),
             self.applying.next_wake(),
+            self.trash.next_wake(),
         ]
         .into_iter()
         .flatten()
@@ -207,6 +227,7 @@ impl Core {
             }
             Input::JobEnded { job, stopped } => self.on_job_ended(step, job, stopped),
             Input::Resolved { ticket, result } => self.on_resolved(step, ticket, result),
+            Input::Trash { ticket, done } => self.on_trash(step, ticket, done),
             Input::Tick => Ok(()),
         }
     }
@@ -217,6 +238,7 @@ impl Core {
     /// own disk, and the last room signs and announces what all of them wrote.
     fn pass_time(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
         self.tend_applying(step)?;
+        self.tend_trash(step)?;
         self.tend_schedule(step)?;
         self.tend_service(step)?;
         self.tend_gate(step)?;

@@ -41,6 +41,7 @@ impl Core {
             }
             Command::Approve { plan, wait_ms } => return self.on_approve(step, ticket, plan, wait_ms),
             Command::ControlJob { job, control } => return self.on_control_command(step, ticket, &job, control),
+            Command::Trash(ask) => return self.on_trash_command(step, ticket, ask),
             other => self.at_once(step, other)?,
         };
         step.out.push(Output::Reply { ticket, reply: answer });
@@ -134,7 +135,11 @@ impl Core {
                 let conduit = named!(self.conduit_named(step, &conduit));
                 self.generation_view(step, &conduit, number)
             }
-            Command::Plan { .. } | Command::Sync { .. } | Command::Approve { .. } | Command::ControlJob { .. } => {
+            Command::Plan { .. }
+            | Command::Sync { .. }
+            | Command::Approve { .. }
+            | Command::ControlJob { .. }
+            | Command::Trash(_) => {
                 unreachable!("answered later, by on_command")
             }
         }

@@ -20,6 +20,7 @@ mod roots;
 mod scan;
 mod serve;
 mod tickets;
+mod trash;
 pub(crate) mod wait;
 
 use std::future::Future;
@@ -45,6 +46,7 @@ pub(crate) use resolve::{Unresolved, resolve};
 pub(crate) use roots::{Roots, keep};
 pub(crate) use scan::scan;
 pub(crate) use tickets::Tickets;
+pub(crate) use trash::trash;
 
 use crate::core::command::{Command, Fault, FaultCode, Reply};
 use crate::core::io::Input;

@@ -12,3 +12,4 @@ mod library;
 mod property;
 mod refusal;
 mod runs;
+mod trash;

@@ -22,6 +22,7 @@ mod refused;
 mod scan;
 mod stage;
 mod trash;
+mod trashed;
 
 pub use apply::Applied;
 pub use chunks::{Outline, OutlineBuilder, WrongOutline, chunk_count};
@@ -38,3 +39,6 @@ pub use refused::Refused;
 pub use scan::{Found, SCAN_BATCH_MAX, ScanError, ScanProgress, ScanReport, ScanSpec, Scope, Sink, SinkClosed, scan};
 pub use stage::{Download, NewContent, Ready, Staged, Workshop};
 pub use trash::{Trash, purge, restore, trash_of};
+pub use trashed::{
+    Bin, TRASH_LISTED_MAX, TrashListing, Trashed, hash_trashed, list_trash, purge_trashed, restore_beside, trashed_at,
+};

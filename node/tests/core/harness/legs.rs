@@ -150,7 +150,9 @@ impl World {
         let node = &mut self.nodes[index];
         let Some(run) = node.legs.get(&job) else { return };
         let work = run.items.front().expect("an item is being done").clone();
-        let (outcome, written) = node.trees.get_mut(&run.location).unwrap().apply(&work, content);
+        let tree = node.trees.get_mut(&run.location).unwrap();
+        tree.bin = tidegate_storage::disk::Bin::of(job.conduit, job.generation);
+        let (outcome, written) = tree.apply(&work, content);
         self.moved(index, job, outcome, written);
     }
 

@@ -135,6 +135,14 @@ impl World {
             }
             Output::Remember { .. } => {}
             Output::Clean { .. } => self.trace.push((index, "clean".to_owned())),
+            Output::Trash { ticket, location, work } => {
+                let done = self.tree(index, location).errand(work);
+                if let tidegate::core::errands::TrashDone::Restored(put) = &done {
+                    let paths = put.iter().flatten().cloned().collect();
+                    self.hint(index, location, paths);
+                }
+                self.input(index, Input::Trash { ticket, done });
+            }
             Output::Resolve { ticket, synced, conduit, baseline, guards, .. } => {
                 self.trace.push((index, "resolve".to_owned()));
                 let store = self.nodes[index].core.as_ref().unwrap().store();
