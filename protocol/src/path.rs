@@ -141,6 +141,12 @@ impl EntryPath {
         self.0.len() > ancestor.0.len() && self.0.starts_with(&ancestor.0) && self.0[ancestor.0.len()] == SEPARATOR
     }
 
+    /// This path with each name replaced: a key for comparing, which may be longer than any path.
+    pub(crate) fn map_names(&self, replace: impl Fn(&[u8]) -> Vec<u8>) -> Self {
+        let names: Vec<Vec<u8>> = self.names().map(replace).collect();
+        Self(names.join(&SEPARATOR).into())
+    }
+
     /// All directories above this path, nearest first, without the top.
     pub fn ancestors(&self) -> impl Iterator<Item = Self> + '_ {
         let ends = self.0.iter().enumerate().rev().filter(|(_, b)| **b == SEPARATOR).map(|(end, _)| end);

@@ -3,7 +3,7 @@
 
 use data_encoding::HEXLOWER;
 use tidegate_protocol::codec;
-use tidegate_protocol::file_sync::{Action, Item, ItemOutcome, JobKey, JobKind, JobProgress, JobState, PreImage};
+use tidegate_protocol::file_sync::{Action, Item, ItemOutcome, JobKey, JobKind, JobProgress, JobState, PreImage, Side};
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{ConduitId, DeviceId, Epoch, Label, LibraryId, LocationId, Nonce, Sequence};
 use tidegate_protocol::index::{Entry, EntryKind, EntryState, FileFacts, Version};
@@ -24,7 +24,13 @@ fn path(text: &str) -> EntryPath {
 }
 
 fn job() -> JobKey {
-    JobKey { conduit: ConduitId::from_bytes([0xc0; 16]), generation: 300, device: device(), kind: JobKind::Copy }
+    JobKey {
+        conduit: ConduitId::from_bytes([0xc0; 16]),
+        generation: 300,
+        device: device(),
+        side: Side::Target,
+        kind: JobKind::Copy,
+    }
 }
 
 fn file() -> FileFacts {

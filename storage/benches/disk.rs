@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tidegate_protocol::file_sync::{JobKey, JobKind, PreImage};
+use tidegate_protocol::file_sync::{JobKey, JobKind, PreImage, Side};
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{ConduitId, DeviceId, LocationId, Nonce};
 use tidegate_protocol::index::{FileFacts, IgnoreRules, Observed, StatMark};
@@ -87,6 +87,7 @@ fn main() {
         conduit: ConduitId::from_bytes([4; 16]),
         generation: 1,
         device: DeviceId::from_bytes([2; 32]),
+        side: Side::Target,
         kind: JobKind::Copy,
     };
     let shop = block_on(Workshop::open(root, &key)).unwrap();

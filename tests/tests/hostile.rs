@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use tidegate::lab;
 use tidegate::os::net::identity::DeviceKey;
 use tidegate_protocol::codec;
-use tidegate_protocol::file_sync::{Action, Item, JobKey, JobKind, JobSpec, JobState, PreImage};
+use tidegate_protocol::file_sync::{Action, Item, JobKey, JobKind, JobSpec, JobState, PreImage, Side};
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{Label, LibraryId, LocationId, Nonce, Sequence};
 use tidegate_protocol::index::{Device, Location, Version};
@@ -104,7 +104,13 @@ fn frames_that_are_no_request_are_refused_and_change_nothing() {
     let heads = Request::Heads { nonce: Nonce::from_bytes([7; 16]), locations: Vec::new(), conduit: None, own: None };
     let heads = heads.encode();
     let outline = |bytes: &[u8]| {
-        let job = JobKey { conduit: liar.conduit.id, generation: 1, device: liar.me(), kind: JobKind::Copy };
+        let job = JobKey {
+            conduit: liar.conduit.id,
+            generation: 1,
+            device: liar.me(),
+            side: Side::Target,
+            kind: JobKind::Copy,
+        };
         let request = Request::Outline { job, path: stand_in(bytes), content: ContentHash::of(b"a") };
         replaced(&request.encode(), bytes)
     };
@@ -398,7 +404,8 @@ fn a_coordinator_cannot_make_its_target_write_outside_of_its_root() {
 #[test]
 fn what_is_not_granted_is_answered_like_what_is_not_there() {
     let (two, liar) = robbed();
-    let job = JobKey { conduit: liar.conduit.id, generation: 1, device: liar.me(), kind: JobKind::Copy };
+    let job =
+        JobKey { conduit: liar.conduit.id, generation: 1, device: liar.me(), side: Side::Target, kind: JobKind::Copy };
     let want = |at: &[u8], content: &[u8]| Want {
         path: path(at),
         content: ContentHash::of(content),

@@ -181,6 +181,7 @@ impl ConduitSet {
             bandwidth_limit: self.bandwidth_limit,
             strategy: self.strategy.as_deref().map(words::parse_strategy).transpose().map_err(usage)?,
             delete_mode: self.delete_mode.as_deref().map(words::parse_delete_mode).transpose().map_err(usage)?,
+            selection: None,
         })
     }
 }

@@ -49,7 +49,7 @@ pub struct HeadDocument {
 pub struct PlanItem {
     /// On which end it acts: `target` or `source`.
     pub side: String,
-    /// `install`, `link`, `mkdir`, `rename`, `metadata`, `trash` or `rmdir`.
+    /// `install`, `link`, `mkdir`, `rename`, `metadata`, `trash`, `rmdir`, `adopt`, `respell` or `evict`.
     pub op: String,
     /// Where.
     #[serde(flatten)]
@@ -106,6 +106,9 @@ fn plan_item(side: &str, item: &Item) -> PlanItem {
         Action::SetMetadata { .. } => ("metadata", None, None),
         Action::Remove { .. } => ("trash", None, None),
         Action::RemoveDirectory { .. } => ("rmdir", None, None),
+        Action::Adopt { .. } => ("adopt", None, None),
+        Action::Respell { from, .. } => ("respell", Some(ShownPath::from(from)), None),
+        Action::Evict { .. } => ("evict", None, None),
     };
     let installs = matches!(item.action, Action::InstallFile { .. } | Action::InstallSymlink { .. });
     PlanItem {

@@ -135,6 +135,10 @@ async fn done(face: &Arc<dyn Face>, command: Command) -> Answer {
         }))),
         Reply::Status(_)
         | Reply::Plan(_)
+        | Reply::Why(_)
+        | Reply::Conflicts(_)
+        | Reply::Conflict(_)
+        | Reply::Content(_)
         | Reply::Started(_)
         | Reply::Jobs(_)
         | Reply::History(_)

@@ -7,10 +7,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::file_sync::{
-    ConflictStrategy, DeleteMode, Generation, Halt, JobProgress, JobState, Plan, Schedule, SyncMode,
+    ConflictKind, ConflictOutcome, ConflictStrategy, Decision, DeleteMode, Generation, Halt, JobProgress, JobState, Plan, Schedule, Selection, Side, SyncMode,
+    Why,
 };
 use tidegate_protocol::id::{DeviceId, Label, LibraryId};
 use tidegate_protocol::index::Rights;
+use tidegate_protocol::path::EntryPath;
 use tidegate_protocol::wire::JobControl;
 use tidegate_storage::disk::RootIdentity;
 
@@ -101,6 +103,15 @@ pub enum Command {
         /// How long to wait for the gate, in milliseconds.
         wait_ms: u64,
     },
+    /// Explains the fate of one path; changes nothing.
+    Why {
+        /// Which conduit; found by the path if absent.
+        conduit: Option<String>,
+        /// Below the conduit's roots, or absolute and below a location of this device.
+        path: String,
+        /// How long to wait for the gate, in milliseconds.
+        wait_ms: u64,
+    },
     /// Runs a conduit once.
     Sync {
         /// Which conduit.
@@ -125,6 +136,29 @@ pub enum Command {
         job: String,
         /// What.
         control: JobControl,
+    },
+    /// Conflicts of a conduit, or of all.
+    Conflicts {
+        /// Which conduit.
+        conduit: Option<String>,
+        /// Those that are settled, too.
+        settled: bool,
+    },
+    /// One conflict, as `conduit:number`.
+    Conflict(String),
+    /// The content of one version of a conflict.
+    ConflictContent {
+        /// As `conduit:number`.
+        conflict: String,
+        /// Which version.
+        version: VersionOf,
+    },
+    /// Decides a conflict.
+    ResolveConflict {
+        /// As `conduit:number`.
+        conflict: String,
+        /// How.
+        choice: Choice,
     },
     /// Generations of a conduit, newest first.
     History {
@@ -177,6 +211,8 @@ pub struct ConduitChange {
     pub strategy: Option<ConflictStrategy>,
     /// Delete mode.
     pub delete_mode: Option<DeleteMode>,
+    /// Selection (selective).
+    pub selection: Option<Selection>,
 }
 
 /// An answer.
@@ -194,8 +230,16 @@ pub enum Reply {
     Conduit(Box<ConduitView>),
     /// To `Plan`.
     Plan(Box<PlanView>),
+    /// To `Why`.
+    Why(Box<WhyView>),
     /// To `Sync` and `Approve`.
     Started(Started),
+    /// To `Conflicts`.
+    Conflicts(Vec<ConflictView>),
+    /// To `Conflict`.
+    Conflict(Box<ConflictView>),
+    /// To `ConflictContent`.
+    Content(Vec<u8>),
     /// To `Jobs`.
     Jobs(Vec<JobView>),
     /// To `History`.
@@ -213,6 +257,81 @@ pub struct Started {
     pub conduit: Label,
     /// The generation that was opened; `None` if there was nothing to do, which is verified.
     pub generation: Option<u64>,
+    /// Conflicts that stay where there was nothing to do.
+    pub conflicts: u64,
+}
+
+/// A version of a conflict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VersionOf {
+    /// What both ends had agreed on.
+    Base,
+    /// The source's.
+    Source,
+    /// The target's.
+    Target,
+}
+
+/// What a person chose about a conflict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// One of the versions, or both.
+    Keep(Decision),
+    /// Another content in their place.
+    Content(Vec<u8>),
+}
+
+/// A conflict, as people see it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ConflictView {
+    /// `conduit:number`.
+    pub id: String,
+    /// Of which conduit.
+    pub conduit: Label,
+    /// Its number there.
+    pub number: u64,
+    /// The generation that met it.
+    pub generation: u64,
+    /// When, in Unix milliseconds.
+    pub met_ms: u64,
+    /// Where.
+    pub path: EntryPath,
+    /// Of which kind.
+    pub kind: ConflictKind,
+    /// What was done about it.
+    pub outcome: ConflictOutcome,
+    /// It waits for a person.
+    pub open: bool,
+    /// When nothing of it was left.
+    pub settled_ms: Option<u64>,
+    /// What a person decided.
+    pub ruling: Option<Decision>,
+    /// Name of the source's device.
+    pub source_device: Label,
+    /// Name of the target's device.
+    pub target_device: Label,
+    /// What the source had.
+    pub source: Option<VersionView>,
+    /// What the target had.
+    pub target: Option<VersionView>,
+    /// What both had agreed on.
+    pub base: Option<VersionView>,
+}
+
+/// One version of a path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionView {
+    /// `file`, `link`, `directory` …
+    pub what: String,
+    /// Hash of its content.
+    pub content: Option<String>,
+    /// Its length.
+    pub bytes: Option<u64>,
+    /// When it was modified, in Unix milliseconds.
+    pub mtime_ms: Option<u64>,
+    /// Text of a link.
+    pub text: Option<String>,
 }
 
 /// Everything at a glance.
@@ -324,6 +443,8 @@ pub struct ConduitView {
     pub strategy: ConflictStrategy,
     /// Delete mode.
     pub delete_mode: DeleteMode,
+    /// Selection (selective).
+    pub selection: Selection,
     /// This device coordinates it.
     pub coordinator: bool,
     /// What it does now: `idle`, `waiting`, `copying`, `deleting`, `verifying`, `held`.
@@ -336,6 +457,8 @@ pub struct ConduitView {
     pub verified_ms: Option<u64>,
     /// The held plan that waits for approval, and why.
     pub held: Option<(String, Vec<Halt>)>,
+    /// Conflicts that wait for a person.
+    pub conflicts: u64,
     /// Statistics over all generations.
     pub statistics: Statistics,
 }
@@ -434,12 +557,59 @@ pub struct GenerationView {
 /// One item of a generation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ItemView {
-    /// `install`, `link`, `mkdir`, `rename`, `metadata`, `trash`, `rmdir`.
+    /// `install`, `link`, `mkdir`, `rename`, `metadata`, `trash`, `rmdir`, `adopt`, `respell`, `evict`.
     pub op: String,
     /// Path below the root, escaped for display.
     pub path: String,
     /// The exact path in base64, when it is not UTF-8.
     pub path_b64: Option<String>,
+    /// `done`, `pending`, or why it was skipped.
+    pub outcome: String,
+}
+
+/// Which facts and which rule decide about a path.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WhyView {
+    /// In which conduit.
+    pub conduit: Label,
+    /// Below its roots, escaped for display.
+    pub path: String,
+    /// `device:location/dir`.
+    pub source: String,
+    /// `device:location/dir`.
+    pub target: String,
+    /// Rows, agreement and rule.
+    pub why: Why,
+    /// What a run would do about it now.
+    pub planned: Vec<PlannedView>,
+    /// What would hold that run.
+    pub held: Vec<Halt>,
+    /// What the newest generation did about it.
+    pub last: Vec<DoneView>,
+}
+
+/// Something that a run would do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PlannedView {
+    /// At which end.
+    pub side: Side,
+    /// As in [`ItemView`].
+    pub op: String,
+    /// At this path or above it, escaped for display.
+    pub path: String,
+}
+
+/// Something that a generation did.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DoneView {
+    /// Which generation.
+    pub generation: u64,
+    /// At which end.
+    pub side: Side,
+    /// As in [`ItemView`].
+    pub op: String,
+    /// At this path or above it, escaped for display.
+    pub path: String,
     /// `done`, `pending`, or why it was skipped.
     pub outcome: String,
 }

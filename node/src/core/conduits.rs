@@ -51,6 +51,7 @@ impl ConduitManager {
             bandwidth_limit,
             strategy,
             delete_mode,
+            selection,
         } = change;
         [
             set(&mut settings.name, name, stamp),
@@ -61,6 +62,7 @@ impl ConduitManager {
             set(&mut settings.bandwidth_limit, bandwidth_limit, stamp),
             set(&mut settings.strategy, strategy, stamp),
             set(&mut settings.delete_mode, delete_mode, stamp),
+            set(&mut settings.selection, selection, stamp),
         ]
         .contains(&true)
     }
@@ -92,9 +94,6 @@ impl Core {
             return Ok(Err(fault));
         }
         if let Err(error) = self.check_conduit(step, &created)? {
-            return Ok(Err(refused(&error)));
-        }
-        if let Err(error) = conduit::check_mode(created.mode) {
             return Ok(Err(refused(&error)));
         }
         let id = created.id;

@@ -14,7 +14,9 @@
 
 mod applying;
 pub mod command;
+mod choices;
 mod conduits;
+mod conflicts;
 mod dispatch;
 mod draw;
 pub mod errands;
@@ -36,6 +38,7 @@ mod trash;
 mod trash_choice;
 mod verify;
 mod views;
+mod why;
 
 use std::collections::BTreeMap;
 
@@ -228,6 +231,7 @@ impl Core {
             Input::JobEnded { job, stopped } => self.on_job_ended(step, job, stopped),
             Input::Resolved { ticket, result } => self.on_resolved(step, ticket, result),
             Input::Trash { ticket, done } => self.on_trash(step, ticket, done),
+            Input::Put { ticket, written, failure } => self.on_put(step, ticket, written, failure),
             Input::Tick => Ok(()),
         }
     }

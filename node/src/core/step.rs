@@ -211,6 +211,7 @@ impl Step<'_> {
         for conduit in self.txn.conduits()? {
             if conduit.source.device == device || conduit.target.device == device {
                 self.txn.set_baseline(conduit.id, None)?;
+                self.txn.drop_base(conduit.id)?;
             }
         }
         Ok(())

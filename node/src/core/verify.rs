@@ -17,6 +17,7 @@ use tidegate_storage::store::Change;
 
 use super::file_sync::Purpose;
 use super::gate::Attempt;
+use super::io::Resolved;
 use super::{Core, CoreError, Step};
 
 impl Core {
@@ -71,9 +72,9 @@ impl Core {
         step: &mut Step<'_>,
         conduit: &Conduit,
         number: u64,
-        plan: &Plan,
-        baseline: &Baseline,
+        resolved: &Resolved,
     ) -> Result<(), CoreError> {
+        let plan = &resolved.plan;
         self.push_status(step, conduit.id, Verification::WaitingLibrarySync)?;
         let ops = &plan.operations;
         let remaining = [&ops.source_to_target, &ops.target_to_source]
@@ -82,7 +83,7 @@ impl Core {
             .sum::<u64>();
         let status = if plan.is_empty() { Verification::Verified } else { Verification::Failed { remaining } };
         if plan.is_empty() {
-            self.agree(step, conduit, &Baseline { generation: number, ..baseline.clone() }, plan)?;
+            self.agree(step, conduit, number, resolved)?;
         }
         let follows = self.close(step, conduit.id, number, status)?;
         let depth = self.follow_depth(step, conduit.id, follows)?;
@@ -138,10 +139,18 @@ impl Core {
         &mut self,
         step: &mut Step<'_>,
         conduit: &Conduit,
-        baseline: &Baseline,
-        plan: &Plan,
+        number: u64,
+        resolved: &Resolved,
     ) -> Result<(), CoreError> {
-        let generation = baseline.generation.max(step.txn.generation_seen(conduit.id)?);
+        let Resolved { plan, baseline, base, .. } = resolved;
+        let generation = number.max(baseline.generation).max(step.txn.generation_seen(conduit.id)?);
+        if step.valid_baseline(conduit)?.is_none() {
+            // Rows that no baseline vouches for are about an index that is no more.
+            step.txn.drop_base(conduit.id)?;
+        }
+        self.note_conflicts(step, conduit, generation, plan)?;
+        self.settle_conflicts(step, conduit, plan)?;
+        step.txn.change_base(conduit.id, base)?;
         step.txn.set_baseline(conduit.id, Some(&Baseline { generation, ..baseline.clone() }))?;
         step.set_agreed(plan)?;
         step.set_verified(conduit.id)?;

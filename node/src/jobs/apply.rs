@@ -98,6 +98,20 @@ async fn act<R: RootDir>(
         (Action::SetMetadata { file, .. }, _) => workshop.set_metadata(&work.path, work.known, file, known).await,
         (Action::Remove { .. }, _) => workshop.remove(work.index, &work.path, &expect, known).await,
         (Action::RemoveDirectory { .. }, _) => workshop.remove_directory(&work.path).await,
+        (Action::Respell { .. }, _) => {
+            let from = work.from.as_ref().ok_or(Refused::SourceChanged)?;
+            workshop.respell(work.index, from, &work.path).await
+        }
+        (Action::Evict { .. }, _) => match &work.item.expect {
+            PreImage::File { .. } => workshop.evict(work.index, &work.path, &expect, known).await,
+            PreImage::Directory => workshop.remove_directory(&work.path).await,
+            // A link's text is not asked for at the other end, so it is not thrown away.
+            PreImage::Symlink { .. } | PreImage::Absent => {
+                workshop.remove(work.index, &work.path, &expect, known).await
+            }
+        },
+        // The core does that by itself.
+        (Action::Adopt { .. }, _) => Ok(Applied { mark: None, trashed: None }),
     }
 }
 
@@ -120,7 +134,12 @@ async fn stands_already<R: RootDir>(workshop: &Workshop<R>, root: &R, work: &Wor
             return Ok(same.then_some(Applied { mark: None, trashed: None }));
         }
         // These say themselves that they are done.
-        Action::MakeDirectory { .. } | Action::Remove { .. } | Action::RemoveDirectory { .. } => None,
+        Action::MakeDirectory { .. }
+        | Action::Remove { .. }
+        | Action::RemoveDirectory { .. }
+        | Action::Adopt { .. }
+        | Action::Respell { .. }
+        | Action::Evict { .. } => None,
     };
     Ok(mark.map(|mark| Applied { mark: Some(mark), trashed: None }))
 }
@@ -146,13 +165,16 @@ fn written(work: &Work, applied: &Applied) -> Vec<Written> {
         Action::InstallSymlink { target, version } => {
             vec![one(&work.path, Some(EntryKind::Symlink { target: target.clone() }), None, version)]
         }
-        Action::RenameFile { file: facts, version, .. } => {
-            let gone = work.from.as_ref().map(|from| one(from, None, None, version));
+        Action::RenameFile { file: facts, version, gone, .. } => {
+            let gone = work.from.as_ref().map(|from| one(from, None, None, gone));
             gone.into_iter().chain(file(facts, version)).collect()
         }
         Action::Remove { version } | Action::RemoveDirectory { version } => {
             vec![one(&work.path, None, None, version)]
         }
+        // The tombstone keeps the version that the entry had: nobody deleted it.
+        Action::Evict { .. } => vec![one(&work.path, None, None, &Version::NONE)],
+        Action::Adopt { .. } | Action::Respell { .. } => Vec::new(),
     }
 }
 
@@ -178,7 +200,10 @@ pub(super) async fn recover<R: RootDir>(
                 Action::RenameFile { .. }
                 | Action::SetMetadata { .. }
                 | Action::Remove { .. }
-                | Action::RemoveDirectory { .. } => None,
+                | Action::RemoveDirectory { .. }
+                | Action::Adopt { .. }
+                | Action::Respell { .. }
+                | Action::Evict { .. } => None,
             },
         })
     };

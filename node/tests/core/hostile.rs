@@ -3,7 +3,7 @@
 use tidegate::core::command::{Command, FaultCode, Reply};
 use tidegate::core::io::{Input, Ticket};
 use tidegate_protocol::codec;
-use tidegate_protocol::file_sync::{Action, DeleteMode, Item, JobKey, JobKind, JobSpec, PreImage};
+use tidegate_protocol::file_sync::{Action, DeleteMode, Item, JobKey, JobKind, JobSpec, PreImage, Side};
 use tidegate_protocol::id::{DeviceId, Sequence};
 use tidegate_protocol::index::Version;
 use tidegate_protocol::library_sync::{Head, SignedHead};
@@ -108,7 +108,7 @@ fn what_is_not_granted_is_answered_like_what_does_not_exist() {
     world.write(A, source, "secret", "one");
     world.run_for(3_000);
     let conduit = world.conduit_named(A, "docs").unwrap();
-    let job = JobKey { conduit: conduit.id, generation: 1, device: id(B), kind: JobKind::Copy };
+    let job = JobKey { conduit: conduit.id, generation: 1, device: id(B), side: Side::Target, kind: JobKind::Copy };
     let content = tidegate_protocol::hash::ContentHash::of(b"one");
     let want = |at: &str| Want { path: path(at), content, offset: 0, length: 3 };
     let fetch = Request::Fetch(Fetch { job, wants: vec![want("secret"), want("nothing")] });
@@ -136,7 +136,7 @@ fn spec(world: &World, kind: JobKind, generation: u64) -> JobSpec {
         tidegate_protocol::file_sync::PlanTotals::default(),
     );
     JobSpec {
-        key: JobKey { conduit: conduit.id, generation, device: id(B), kind },
+        key: JobKey { conduit: conduit.id, generation, device: id(B), side: Side::Target, kind },
         coordinator: id(A),
         definition: conduit.definition(),
         plan: plan.id,

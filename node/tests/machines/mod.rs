@@ -18,7 +18,7 @@ use tidegate::core::io::{CopyLeg, CopySource, Input, JobStop, Output, Read, Tick
 use tidegate::driver::{Driver, Handle, Machine};
 use tidegate::env::{Network, NetworkError, Now, Stream};
 use tidegate::os::{OsClock, OsEnv, OsSpawn, OsWatch};
-use tidegate_protocol::file_sync::{Action, Item, ItemOutcome, JobKey, JobKind, PreImage};
+use tidegate_protocol::file_sync::{Action, Item, ItemOutcome, JobKey, JobKind, PreImage, Side};
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{ConduitId, DeviceId, LocationId, Nonce};
 use tidegate_protocol::index::{FileFacts, StatMark, Version};
@@ -340,7 +340,7 @@ pub fn install(index: u32, from: &Node, at: &str, expect: PreImage) -> Work {
 }
 
 pub fn job(node: &Node, kind: JobKind) -> JobKey {
-    JobKey { conduit: ConduitId::from_bytes([9; 16]), generation: 1, device: node.device, kind }
+    JobKey { conduit: ConduitId::from_bytes([9; 16]), generation: 1, device: node.device, side: Side::Target, kind }
 }
 
 pub fn leg(source: &Node, target: &Node, items: Vec<Work>) -> CopyLeg {

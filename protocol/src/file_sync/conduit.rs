@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ConflictStrategy, DeleteMode};
 use crate::id::{ConduitId, DeviceId, Label, LocationId};
-use crate::path::DirPath;
+use crate::path::{DirPath, EntryPath};
 use crate::time::{Stamp, Stamped};
 
 /// A conduit: a shared fact. Its ends and mode never change; the rest merges field by field.
@@ -95,13 +95,38 @@ pub enum Schedule {
     },
 }
 
-/// What a selective conduit admits: everything below `subtrees` or matching `globs`. Empty admits everything.
+/// What a selective conduit admits. A file is a candidate if it is at or below one of `subtrees`, or one of `globs`
+/// matches; a candidate is admitted if it is within all the bounds that are set. What is pinned or fetched is
+/// admitted whatever the rest says. An empty selection admits nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Selection {
-    /// Whole directories.
+    /// Whole directories, or single files; the top chooses everything.
     pub subtrees: Vec<DirPath>,
-    /// Patterns over the path below the root.
+    /// Patterns, read as ignore rules are: without `/` against each name of a path, with one against each prefix.
     pub globs: Vec<String>,
+    /// Patterns, read alike: what they match is no candidate.
+    pub exclude: Vec<String>,
+    /// Smaller files stay away.
+    pub size_bytes_min: Option<u64>,
+    /// Larger files stay away.
+    pub size_bytes_max: Option<u64>,
+    /// Files that were modified longer ago stay away.
+    pub age_ms_max: Option<u64>,
+    /// The most recently used candidates whose sizes add up to this; pins count first.
+    pub budget_bytes: Option<u64>,
+    /// What always stays, with everything below.
+    pub pins: Vec<EntryPath>,
+    /// What was fetched for a while, with everything below.
+    pub fetched: Vec<Fetched>,
+}
+
+/// A pin that ends by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetched {
+    /// What was fetched.
+    pub path: EntryPath,
+    /// Until when it stays, in Unix milliseconds.
+    pub until_ms: u64,
 }
 
 impl SyncMode {

@@ -99,18 +99,18 @@ pub struct GenerationRecord {
 
 /// What both ends last agreed on, as verified.
 ///
-/// A mirror needs no row per path: its target equalled its source at `heads`. What the guards and the
-/// incremental resolve ask for is kept here.
+/// This is the summary: what the guards and the incremental resolve ask for. What was agreed on path by path stands
+/// beside it, behind [`super::BaseView`]; a mirror needs none of that, as its target equalled its source at `heads`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Baseline {
     /// The generation that was verified.
     pub generation: u64,
     /// The heads at which the resolver found nothing to do.
     pub heads: Vec<HeadRef>,
-    /// Entries directly in the root.
-    pub top_entries: u64,
-    /// Files below the root.
-    pub files: u64,
+    /// Entries directly in the roots of source and target.
+    pub top_entries: (u64, u64),
+    /// Files and links below the roots of source and target.
+    pub files: (u64, u64),
     /// The rules of source and target at that time.
     pub rules: (ContentHash, ContentHash),
 }

@@ -4,13 +4,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{PlanId, Root};
+use super::{PlanId, Root, Side};
 use crate::id::{ConduitId, DeviceId};
 use crate::index::Rights;
 use crate::time::Stamp;
 
-/// Names a job. A generation has at most one job of each kind on each device, so no other id is needed and
-/// a repeated dispatch is recognised.
+/// Names a job. A generation has at most one job of each kind for each end, so no other id is needed and a
+/// repeated dispatch is recognised. The end is named, as one device may hold both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct JobKey {
     /// Of which conduit.
@@ -19,15 +19,19 @@ pub struct JobKey {
     pub generation: u64,
     /// On whose disk.
     pub device: DeviceId,
+    /// Which end of the conduit changes.
+    pub side: Side,
     /// Copies, or deletes.
     pub kind: JobKind,
 }
 
 impl fmt::Display for JobKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            JobKind::Copy => "copy",
-            JobKind::Delete => "delete",
+        let kind = match (self.kind, self.side) {
+            (JobKind::Copy, Side::Target) => "copy",
+            (JobKind::Delete, Side::Target) => "delete",
+            (JobKind::Copy, Side::Source) => "copyback",
+            (JobKind::Delete, Side::Source) => "deleteback",
         };
         write!(f, "{}-{}-{kind}-{}", self.conduit.short(), self.generation, self.device.short())
     }

@@ -4,14 +4,21 @@ pub mod conduit;
 mod conflict;
 mod generation;
 mod job;
+mod met;
+mod names;
 mod plan;
 mod resolver;
 mod safety;
 
-pub use conduit::{Conduit, ConduitError, ConduitSettings, Root, Schedule, Selection, SettingError, SyncMode};
-pub use conflict::{Conflict, ConflictKind, ConflictStrategy};
+pub use conduit::{Conduit, ConduitError, ConduitSettings, Fetched, Root, Schedule, Selection, SettingError, SyncMode};
+pub use conflict::{Conflict, ConflictKind, ConflictOutcome, ConflictStrategy, Decision, Ruling};
 pub use generation::{Baseline, Generation, GenerationRecord, GenerationTotals, Phase, Verification};
 pub use job::{DeleteMode, ItemOutcome, JobKey, JobKind, JobProgress, JobSpec, JobState, SkipReason};
+pub use met::MetConflict;
+pub use names::NameRules;
 pub use plan::{Action, Item, Plan, PlanId, PlanTotals, PreImage, Skip, SkipCause};
-pub use resolver::{ConduitView, DirectionalOps, ResolveError, Side, SideView, SyncOperations, SyncResolver};
+pub use resolver::{
+    BaseChange, BaseView, Circumstances, ConduitView, DirectionalOps, NoBase, ResolveError, Rule, Side, SideView,
+    SyncOperations, SyncResolver, Why,
+};
 pub use safety::{Guards, Halt, OwnSide};

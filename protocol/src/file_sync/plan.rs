@@ -103,6 +103,8 @@ pub enum Action {
         file: FileFacts,
         /// The version that travels along.
         version: Version,
+        /// The version of the tombstone at the old path.
+        gone: Version,
     },
     /// Sets modification time and executable bit of a file whose content is right.
     SetMetadata {
@@ -120,6 +122,26 @@ pub enum Action {
     RemoveDirectory {
         /// The version of the tombstone.
         version: Version,
+    },
+    /// Records another version for what stands there: no disk is written. Both ends hold the same, and this
+    /// end's version lacks events of the other's.
+    Adopt {
+        /// The version to record; covers the one recorded before.
+        version: Version,
+    },
+    /// Gives an entry another spelling of its name, with everything below it: one rename in place. On a file
+    /// system that folds names, both spellings name the same entry; `expect` is what stands at `from`.
+    Respell {
+        /// The path as it is spelled now.
+        from: EntryPath,
+        /// The version that travels along.
+        version: Version,
+    },
+    /// Removes a file, link or empty directory of which the other end holds the same at this very moment: no
+    /// trash, and a tombstone of the entry's own version, which says that nobody deleted it.
+    Evict {
+        /// Where the other end holds it; asked again right before.
+        from: EntryPath,
     },
 }
 
@@ -210,6 +232,10 @@ pub struct PlanTotals {
     pub deletes: u64,
     /// Files and links that go to the trash because something else takes their place.
     pub replaced: u64,
+    /// Items that only record another version; not among the copies.
+    pub adopts: u64,
+    /// Files and links that leave a target because they were deselected; not among the deletes.
+    pub evictions: u64,
     /// Paths at which a mirror sets back what was done on the target itself since the last verified run.
     pub drift_healed: u64,
 }
@@ -226,10 +252,10 @@ impl Plan {
         totals: PlanTotals,
     ) -> Self {
         heads.sort();
-        operations.conflicts.sort();
+        operations.conflicts.sort_by(|a, b| (&a.path, a.kind).cmp(&(&b.path, b.kind)));
         skips.sort();
         let mut plan = Self { id: PlanId([0; 32]), conduit, definition, heads, operations, halts, skips, totals };
-        let mut hasher = blake3::Hasher::new_derive_key("tidegate 2026-11 plan id v1");
+        let mut hasher = blake3::Hasher::new_derive_key("tidegate 2026-11 plan id v2");
         codec::encode_to(&plan, &mut hasher);
         plan.id = PlanId(*hasher.finalize().as_bytes());
         plan
@@ -269,7 +295,10 @@ impl Item {
     /// Whether bytes leave their place by it: something is replaced, or a directory goes to the trash.
     pub const fn displaces(&self) -> bool {
         match (&self.expect, &self.action) {
-            (PreImage::Absent, _) | (_, Action::SetMetadata { .. }) => false,
+            (PreImage::Absent, _)
+            | (_, Action::SetMetadata { .. } | Action::Adopt { .. } | Action::Respell { .. } | Action::Evict { .. }) => {
+                false
+            }
             (PreImage::Directory | PreImage::File { .. } | PreImage::Symlink { .. }, _) => true,
         }
     }

@@ -19,9 +19,11 @@ const EMPTIED_TOP_ENTRIES_MIN: u64 = 2;
 /// Why a plan is held. Approval covers the plan that was shown, by its id, and no more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Halt {
-    /// The source became empty although the baseline had entries.
-    #[error("the source is empty, and it had {had} entries at its top when last verified")]
+    /// One side became empty although the baseline had entries.
+    #[error("the {side:?} side is empty, and it had {had} entries at its top when last verified")]
     RootEmptied {
+        /// Which side.
+        side: Side,
         /// How many entries it had directly in the root.
         had: u64,
     },
@@ -47,21 +49,29 @@ pub enum Halt {
         /// Of which end.
         side: Side,
     },
+    /// The directory that is a root was deleted, or is no directory any more. Asked for whatever the settings say.
+    #[error("the root of the {side:?} side was deleted or is no directory any more")]
+    RootGone {
+        /// On which side.
+        side: Side,
+    },
 }
 
 impl Halt {
     /// Whether both stop for the same reason, whatever the numbers.
     pub fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::RootEmptied { .. }, Self::RootEmptied { .. })
-            | (Self::FirstMirror { .. }, Self::FirstMirror { .. }) => true,
-            (Self::MassDelete { side: a, .. }, Self::MassDelete { side: b, .. })
+            (Self::FirstMirror { .. }, Self::FirstMirror { .. }) => true,
+            (Self::RootEmptied { side: a, .. }, Self::RootEmptied { side: b, .. })
+            | (Self::RootGone { side: a }, Self::RootGone { side: b })
+            | (Self::MassDelete { side: a, .. }, Self::MassDelete { side: b, .. })
             | (Self::RulesChanged { side: a }, Self::RulesChanged { side: b }) => a == b,
             (
                 Self::RootEmptied { .. }
                 | Self::MassDelete { .. }
                 | Self::FirstMirror { .. }
-                | Self::RulesChanged { .. },
+                | Self::RulesChanged { .. }
+                | Self::RootGone { .. },
                 _,
             ) => false,
         }
@@ -136,7 +146,10 @@ impl OwnSide<'_> {
                 | Action::MakeDirectory { .. }
                 | Action::RenameFile { .. }
                 | Action::SetMetadata { .. }
-                | Action::RemoveDirectory { .. },
+                | Action::RemoveDirectory { .. }
+                | Action::Adopt { .. }
+                | Action::Respell { .. }
+                | Action::Evict { .. },
                 _,
             ) => 0,
         }
@@ -192,7 +205,10 @@ impl Toll {
                 | Action::InstallSymlink { .. }
                 | Action::SetMetadata { .. }
                 | Action::Remove { .. }
-                | Action::RemoveDirectory { .. } => {}
+                | Action::RemoveDirectory { .. }
+                | Action::Adopt { .. }
+                | Action::Respell { .. }
+                | Action::Evict { .. } => {}
             }
         }
         totals
@@ -207,7 +223,10 @@ fn arrival(item: &Item) -> Option<ContentHash> {
         | Action::InstallSymlink { .. }
         | Action::SetMetadata { .. }
         | Action::Remove { .. }
-        | Action::RemoveDirectory { .. } => None,
+        | Action::RemoveDirectory { .. }
+        | Action::Adopt { .. }
+        | Action::Respell { .. }
+        | Action::Evict { .. } => None,
     }
 }
 
@@ -219,9 +238,9 @@ pub(super) fn halts(view: &ConduitView<'_>, toll: &Toll, unseen: u64) -> Vec<Hal
     if !view.guards.enabled || !toll.has_operations {
         return halts;
     }
-    let had = view.baseline.map_or(0, |baseline| baseline.top_entries);
+    let had = view.baseline.map_or(0, |baseline| baseline.top_entries.0);
     if had >= EMPTIED_TOP_ENTRIES_MIN && view.source.top_entries() == 0 {
-        halts.push(Halt::RootEmptied { had });
+        halts.push(Halt::RootEmptied { side: Side::Source, had });
     }
     let files = view.target.file_count();
     if view.guards.is_mass_delete(toll.deletes, files) {

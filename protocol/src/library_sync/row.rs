@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::file_sync::{Conduit, GenerationRecord};
+use crate::file_sync::{Conduit, GenerationRecord, MetConflict, Ruling};
+use crate::hash::ContentHash;
 use crate::id::{ConduitId, DeviceId, LocationId, Sequence};
 use crate::index::{Device, EntryState, Location};
 use crate::path::EntryPath;
@@ -38,6 +39,10 @@ pub enum FactKey {
     Conduit(ConduitId),
     /// A closed generation of a conduit: its coordinator's.
     Generation(ConduitId, u64),
+    /// A ruling about a conflict of a conduit, by the conflict's facts: shared, merged by stamp.
+    Ruling(ConduitId, ContentHash),
+    /// A conflict that a run of a conduit met: its coordinator's.
+    Conflict(ConduitId, u64),
 }
 
 /// What a row says.
@@ -60,6 +65,10 @@ pub enum Fact {
     Conduit(Box<Conduit>),
     /// A closed generation.
     Generation(GenerationRecord),
+    /// A ruling.
+    Ruling(Box<Ruling>),
+    /// A conflict that was met.
+    Conflict(Box<MetConflict>),
 }
 
 impl Fact {
@@ -70,17 +79,28 @@ impl Fact {
             Self::Location(location) => FactKey::Location(location.id),
             Self::Conduit(conduit) => FactKey::Conduit(conduit.id),
             Self::Generation(record) => FactKey::Generation(record.conduit, record.number),
+            Self::Ruling(ruling) => FactKey::Ruling(ruling.conduit, ruling.facts),
+            Self::Conflict(met) => FactKey::Conflict(met.conduit, met.number),
         }
     }
 
     /// Merges what another author says under the same key into this.
     ///
-    /// Devices and conduits merge field by field; single-author facts never meet a second author.
+    /// Devices, conduits and rulings merge field by field; single-author facts never meet a second author.
     pub fn merge(&mut self, other: &Self) {
         match (self, other) {
             (Self::Device(mine), Self::Device(theirs)) => mine.merge(theirs),
             (Self::Conduit(mine), Self::Conduit(theirs)) => mine.merge(theirs),
-            (Self::Device(_) | Self::Location(_) | Self::Conduit(_) | Self::Generation(_), _) => {}
+            (Self::Ruling(mine), Self::Ruling(theirs)) => mine.merge(theirs),
+            (
+                Self::Device(_)
+                | Self::Location(_)
+                | Self::Conduit(_)
+                | Self::Generation(_)
+                | Self::Ruling(_)
+                | Self::Conflict(_),
+                _,
+            ) => {}
         }
     }
 }
@@ -99,9 +119,10 @@ impl Row {
     /// author's is for the replica to check.
     pub fn may_be_from(&self, author: DeviceId) -> bool {
         match &self.body {
-            RowBody::Entry(_) | RowBody::Fact(Fact::Device(_) | Fact::Conduit(_)) => true,
+            RowBody::Entry(_) | RowBody::Fact(Fact::Device(_) | Fact::Conduit(_) | Fact::Ruling(_)) => true,
             RowBody::Fact(Fact::Location(location)) => location.owner == author,
             RowBody::Fact(Fact::Generation(record)) => record.coordinator == author,
+            RowBody::Fact(Fact::Conflict(met)) => met.coordinator == author,
         }
     }
 }

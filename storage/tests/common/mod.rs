@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use tidegate_protocol::file_sync::{JobKey, JobKind};
+use tidegate_protocol::file_sync::{JobKey, JobKind, Side};
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{ConduitId, DeviceId, LocationId, Nonce};
 use tidegate_protocol::index::{FileFacts, StatMark};
@@ -126,6 +126,7 @@ pub fn job() -> JobKey {
         conduit: ConduitId::from_bytes([4; 16]),
         generation: 7,
         device: DeviceId::from_bytes([2; 32]),
+        side: Side::Target,
         kind: JobKind::Copy,
     }
 }

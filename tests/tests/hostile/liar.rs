@@ -5,7 +5,9 @@ use std::sync::Arc;
 use tidegate::lab;
 use tidegate::os::net::identity::DeviceKey;
 use tidegate_protocol::codec;
-use tidegate_protocol::file_sync::{Conduit, DeleteMode, JobKey, JobKind, JobSpec, Plan, PlanTotals, SyncOperations};
+use tidegate_protocol::file_sync::{
+    Conduit, DeleteMode, JobKey, JobKind, JobSpec, Plan, PlanTotals, Side, SyncOperations,
+};
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{DeviceId, Label, LocationId, Sequence};
 use tidegate_protocol::index::{Device, Entry, EntryKind, EntryState, FileFacts, Location, Version};
@@ -174,7 +176,7 @@ pub(crate) fn spec(liar: &Liar, kind: JobKind, items: u32) -> JobSpec {
     let plan =
         Plan::new(conduit.id, conduit.definition(), Vec::new(), nothing, Vec::new(), Vec::new(), PlanTotals::default());
     JobSpec {
-        key: JobKey { conduit: conduit.id, generation: 50, device: liar.victim, kind },
+        key: JobKey { conduit: conduit.id, generation: 50, device: liar.victim, side: Side::Target, kind },
         coordinator: liar.me(),
         definition: conduit.definition(),
         plan: plan.id,

@@ -248,7 +248,10 @@ impl<E: Env> Leg<E> {
             | Action::RenameFile { .. }
             | Action::SetMetadata { .. }
             | Action::Remove { .. }
-            | Action::RemoveDirectory { .. } => {}
+            | Action::RemoveDirectory { .. }
+            | Action::Adopt { .. }
+            | Action::Respell { .. }
+            | Action::Evict { .. } => {}
         }
     }
 
@@ -294,7 +297,10 @@ fn bytes_of(work: &Work) -> u64 {
         | Action::RenameFile { .. }
         | Action::SetMetadata { .. }
         | Action::Remove { .. }
-        | Action::RemoveDirectory { .. } => 0,
+        | Action::RemoveDirectory { .. }
+        | Action::Adopt { .. }
+        | Action::Respell { .. }
+        | Action::Evict { .. } => 0,
     }
 }
 

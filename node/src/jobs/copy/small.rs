@@ -25,7 +25,10 @@ pub(super) fn wanted(work: &Work) -> Option<(&FileFacts, &EntryPath)> {
         | Action::RenameFile { .. }
         | Action::SetMetadata { .. }
         | Action::Remove { .. }
-        | Action::RemoveDirectory { .. } => None,
+        | Action::RemoveDirectory { .. }
+        | Action::Adopt { .. }
+        | Action::Respell { .. }
+        | Action::Evict { .. } => None,
     }
 }
 

@@ -81,7 +81,10 @@ impl Staging {
                 | Action::RenameFile { .. }
                 | Action::SetMetadata { .. }
                 | Action::Remove { .. }
-                | Action::RemoveDirectory { .. } => prepared[position - range.start] = Prepared::NotNeeded,
+                | Action::RemoveDirectory { .. }
+                | Action::Adopt { .. }
+                | Action::Respell { .. }
+                | Action::Evict { .. } => prepared[position - range.start] = Prepared::NotNeeded,
             }
         }
         if !small.is_empty() {

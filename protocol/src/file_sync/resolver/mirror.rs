@@ -6,7 +6,8 @@
 
 use super::walk::{Pair, Span, Walk};
 use super::{ConduitView, Findings, Side};
-use crate::file_sync::{Action, Conflict, ConflictKind, Item, PreImage, Skip, SkipCause};
+use crate::file_sync::{Action, Conflict, ConflictKind, ConflictOutcome, Item, PreImage, Skip, SkipCause};
+use crate::hash::ContentHash;
 use crate::id::Sequence;
 use crate::index::{Entry, EntryKind, EntryState, FileFacts, Version};
 use crate::library_sync::LibrarySynced;
@@ -162,7 +163,10 @@ impl<'a> Mirror<'a> {
         while self.leaving.last().is_some_and(|dir| !next.is_some_and(|path| path.is_below(&dir.path))) {
             let Some(dir) = self.leaving.pop() else { return };
             if dir.kept {
-                self.found.conflicts.push(Conflict { path: dir.path, kind: ConflictKind::DirNotEmpty });
+                let (source, target) = (None, Some(EntryKind::Directory { residue: true }));
+                let (kind, outcome) = (ConflictKind::DirNotEmpty, ConflictOutcome::Held);
+                let facts = ContentHash::empty();
+                self.found.conflicts.push(Conflict { path: dir.path, kind, source, target, facts, outcome });
                 self.keep_leaving();
                 continue;
             }

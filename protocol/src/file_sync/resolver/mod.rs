@@ -6,7 +6,9 @@
 
 mod mirror;
 mod moves;
+mod rule;
 mod touched;
+mod view;
 mod walk;
 
 #[cfg(test)]
@@ -16,70 +18,16 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::rule::{Rule, Why};
+pub use self::view::{BaseChange, BaseView, Circumstances, ConduitView, NoBase, Side, SideView};
+
 use self::mirror::Mirror;
 use self::walk::Span;
-use super::{Baseline, Conduit, Conflict, Guards, Item, Plan, Skip, SyncMode, safety};
+use super::{Conflict, Item, Plan, Skip, SyncMode, safety};
 use crate::hash::ContentHash;
-use crate::id::{ConduitId, Sequence};
-use crate::index::EntryState;
+use crate::id::ConduitId;
 use crate::library_sync::LibrarySynced;
 use crate::path::EntryPath;
-
-/// One end of a conduit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Side {
-    /// Where changes come from.
-    Source,
-    /// Where they go.
-    Target,
-}
-
-/// What the replica holds of one end, relative to the conduit's root.
-///
-/// Every row that is present has present directories above it, as a scan writes them.
-pub trait SideView {
-    /// Every row below the root, tombstones included, in path order, starting at `from` if given.
-    fn entries<'a>(&'a self, from: Option<&EntryPath>) -> Box<dyn Iterator<Item = (EntryPath, EntryState)> + 'a>;
-
-    /// The row of one path.
-    fn entry(&self, path: &EntryPath) -> Option<EntryState>;
-
-    /// Where in the owner's log the newest change of this path stands.
-    fn sequence(&self, path: &EntryPath) -> Option<Sequence>;
-
-    /// Whether the location's rules hide `path` (or a directory above it).
-    fn is_hidden(&self, path: &EntryPath) -> bool;
-
-    /// Identifies the location's rules.
-    fn rules_hash(&self) -> ContentHash;
-
-    /// Files and symbolic links below the root: a number that the store keeps, not a count on demand.
-    fn file_count(&self) -> u64;
-
-    /// Entries of any kind directly in the root: likewise kept by the store.
-    fn top_entries(&self) -> u64;
-}
-
-/// Everything a resolve looks at besides the token.
-pub struct ConduitView<'a> {
-    /// The definition.
-    pub conduit: &'a Conduit,
-    /// The source's end.
-    pub source: &'a dyn SideView,
-    /// The target's end.
-    pub target: &'a dyn SideView,
-    /// What the last verified generation left; `None` on the first run.
-    pub baseline: Option<&'a Baseline>,
-    /// The guards.
-    pub guards: Guards,
-}
-
-impl ConduitView<'_> {
-    /// Whether the rules of either end put `path` outside the conduit.
-    fn is_outside(&self, path: &EntryPath) -> bool {
-        self.source.is_hidden(path) || self.target.is_hidden(path)
-    }
-}
 
 /// What is to be done, by direction.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +50,14 @@ pub struct DirectionalOps {
 }
 
 impl SyncOperations {
+    /// What one end's device is to do.
+    pub const fn on(&self, side: Side) -> &DirectionalOps {
+        match side {
+            Side::Source => &self.target_to_source,
+            Side::Target => &self.source_to_target,
+        }
+    }
+
     /// Nothing to do. Conflicts that are only listed do not count.
     pub fn is_empty(&self) -> bool {
         self.source_to_target.is_empty() && self.target_to_source.is_empty()
@@ -175,6 +131,22 @@ impl SyncResolver {
         let mut findings = Mirror::decide(view, &synced, spans.iter().cloned().map(Span::Subtree));
         touched::carry_over(&mut findings, &spans, previous);
         Ok(conclude(synced, view, findings))
+    }
+}
+
+/// What follows a verified plan, and what answers questions.
+impl SyncResolver {
+    /// How the base rows change when an empty plan is verified over `view`: at the `touched` paths, or everywhere.
+    pub fn base_changes(view: &ConduitView<'_>, touched: Option<&BTreeSet<EntryPath>>) -> Vec<(EntryPath, BaseChange)> {
+        let _ = (view, touched);
+        Vec::new()
+    }
+
+    /// Which facts and which rule decide the fate of one path.
+    pub fn why(synced: &LibrarySynced, view: &ConduitView<'_>, path: &EntryPath) -> Why {
+        let _ = synced;
+        let (source, target, base) = (view.source.entry(path), view.target.entry(path), view.base.entry(path));
+        Why { source, target, base, rule: Rule::InStep, conflict: None }
     }
 }
 

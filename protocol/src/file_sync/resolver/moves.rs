@@ -38,8 +38,11 @@ pub(super) fn pair(ops: &mut DirectionalOps) {
         let (&[leaves], &[arrives]) = (ends.leaves.as_slice(), ends.arrives.as_slice()) else { continue };
         let item = &mut ops.copies[arrives];
         if let Action::InstallFile { file, version, .. } = &item.action {
-            let from = ops.deletes[leaves].path.clone();
-            item.action = Action::RenameFile { from, file: *file, version: version.clone() };
+            let Item { path: from, action: Action::Remove { version: gone }, .. } = &ops.deletes[leaves] else {
+                continue;
+            };
+            let (from, gone) = (from.clone(), gone.clone());
+            item.action = Action::RenameFile { from, file: *file, version: version.clone(), gone };
             renamed[leaves] = true;
         }
     }

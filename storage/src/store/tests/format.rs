@@ -40,7 +40,7 @@ fn records_keep_their_bytes() {
     let kind = file(5).present().unwrap().kind.clone();
     check(
         "announced",
-        &Announced { kind, mark: mark(5), version: version(1) },
+        &Announced { kind, mark: Some(mark(5)), version: version(1) },
         "de0657eb6f5787551d743831c6c56e89ee06435441a2cd9dfcef5bb80e4a4cf1",
     );
     check("job", &job(7), "569f3e667c557b409b6c84fa11398dbf3b535f9965fdd959b1aceb62165ee87f");

@@ -2,7 +2,7 @@
 
 use tidegate_protocol::file_sync::{
     Action, Baseline, DeleteMode, Generation, GenerationTotals, Item, ItemOutcome, JobKey, JobKind, JobProgress,
-    JobSpec, JobState, Phase, Plan, PlanTotals, PreImage, Root, SkipReason, SyncOperations,
+    JobSpec, JobState, Phase, Plan, PlanTotals, PreImage, Root, Side, SkipReason, SyncOperations,
 };
 use tidegate_protocol::id::ConduitId;
 
@@ -12,7 +12,7 @@ use super::*;
 pub(super) const CONDUIT: ConduitId = ConduitId::from_bytes([0x30; 16]);
 
 pub(super) fn job_key() -> JobKey {
-    JobKey { conduit: CONDUIT, generation: 2, device: device(1), kind: JobKind::Copy }
+    JobKey { conduit: CONDUIT, generation: 2, device: device(1), side: Side::Target, kind: JobKind::Copy }
 }
 
 pub(super) fn plan() -> Plan {
@@ -57,7 +57,7 @@ pub(super) fn generation(number: u64) -> Generation {
 
 pub(super) fn baseline() -> Baseline {
     let rules = (ContentHash::from_bytes([1; 32]), ContentHash::from_bytes([2; 32]));
-    Baseline { generation: 2, heads: Vec::new(), top_entries: 3, files: 4, rules }
+    Baseline { generation: 2, heads: Vec::new(), top_entries: (3, 3), files: (4, 4), rules }
 }
 
 pub(super) fn items(range: std::ops::Range<u32>) -> Vec<Item> {

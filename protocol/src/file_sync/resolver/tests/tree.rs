@@ -179,6 +179,14 @@ impl SideView for Tree {
     fn top_entries(&self) -> u64 {
         self.present().filter(|(path, _)| path.depth() == 1).count() as u64
     }
+
+    fn names(&self) -> NameRules {
+        NameRules::POSIX
+    }
+
+    fn has_root(&self) -> bool {
+        true
+    }
 }
 
 pub(super) const fn directory(residue: bool) -> EntryKind {
@@ -266,7 +274,15 @@ pub(super) fn synced(conduit: &Conduit, source: &Tree, target: &Tree) -> Library
 /// Resolves `source` onto `target`.
 pub(super) fn resolve(source: &Tree, target: &Tree, baseline: Option<&Baseline>, guards: Guards) -> Plan {
     let conduit = conduit();
-    let view = ConduitView { conduit: &conduit, source, target, baseline, guards };
+    let view = ConduitView {
+        conduit: &conduit,
+        source,
+        target,
+        baseline,
+        base: &NoBase,
+        guards,
+        circumstances: Circumstances::NONE,
+    };
     SyncResolver::resolve(synced(&conduit, source, target), &view).expect("mirror mode")
 }
 
@@ -275,8 +291,8 @@ pub(super) fn baseline(source: &Tree, target: &Tree) -> Baseline {
     Baseline {
         generation: 1,
         heads: vec![source.head(), target.head()],
-        top_entries: source.top_entries(),
-        files: source.file_count(),
+        top_entries: (source.top_entries(), target.top_entries()),
+        files: (source.file_count(), target.file_count()),
         rules: (source.rules_hash(), target.rules_hash()),
     }
 }
