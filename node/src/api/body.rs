@@ -58,6 +58,26 @@ pub struct Join {
     pub at: Option<SocketAddr>,
 }
 
+/// `POST /conduits/{conduit}/verify` and `/generations/{conduit}/{number}/verify`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VerifyBody {
+    /// Puts what the other end holds in the place of what rotted.
+    pub heal: bool,
+}
+
+/// `POST /generations/{conduit}/{number}/undo`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UndoBody {
+    /// Only says what would be done.
+    pub dry_run: bool,
+    /// The held plan that a person approves.
+    pub approve: Option<String>,
+    /// How long to wait for the gate, in milliseconds; the configured time if absent.
+    pub wait_ms: Option<u64>,
+}
+
 /// `POST /trash`, `/trash/restore` and `/trash/purge`: what is absent does not narrow the selection.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

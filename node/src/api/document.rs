@@ -14,7 +14,9 @@ use crate::core::command::{
 };
 use crate::format::Moment;
 
-pub use super::document_past::{TrashDocument, TrashedDocument};
+pub use crate::core::past::Window;
+
+pub use super::document_past::{AuditDocument, TrashDocument, TrashedDocument, UndoDocument};
 pub use super::document_plan::{GenerationDocument, GenerationItems, PlanDocument, PlanItem};
 
 /// Puts `v` and `type` on a document.
@@ -207,6 +209,9 @@ pub struct ConduitDocument {
     pub held: Option<HeldDocument>,
     /// Sums over all generations.
     pub statistics: Statistics,
+    /// Sums over the last 24 hours, 7 days and 30 days.
+    #[serde(default)]
+    pub recent: Vec<Window>,
 }
 
 /// A plan that waits for approval.
@@ -244,6 +249,7 @@ impl From<ConduitView> for ConduitDocument {
             verified: view.verified_ms.map(Moment),
             held,
             statistics: view.statistics,
+            recent: view.recent,
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod client;
 pub mod document;
 mod document_past;
 mod document_plan;
+mod events;
 mod past;
 pub mod problem;
 pub mod root;
@@ -24,6 +25,7 @@ use tidegate_protocol::id::LocationId;
 use tidegate_storage::disk::RootIdentity;
 
 use crate::core::command::{Command, Fault, Reply};
+use crate::events::Listening;
 use document::{Check, DaemonDocument, PairingDocument, SettingDocument};
 use problem::Problem;
 
@@ -35,6 +37,9 @@ pub trait Face: Send + Sync + 'static {
     /// Makes a directory ready to be a location: its marker is written and its rules are read. `root` is
     /// canonical and was checked against the other locations.
     fn prepare_root(&self, root: PathBuf, id: LocationId) -> BoxFuture<'_, Result<PreparedRoot, Problem>>;
+
+    /// Begins to listen to what happens, after this start and number; `None` if too many listen already.
+    fn listen(&self, last: Option<(u64, u64)>) -> Option<Listening>;
 
     /// Pairs.
     fn pairing(&self, ask: PairingAsk) -> BoxFuture<'_, Result<PairingDocument, Problem>>;

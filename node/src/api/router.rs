@@ -60,6 +60,7 @@ pub fn router(face: Arc<dyn Face>) -> Router {
         .route("/jobs/{job}/{control}", post(control_job))
         .route("/generations", get(generations))
         .route("/generations/{conduit}/{number}", get(generation))
+        .route("/events", get(super::events::stream))
         .merge(super::past::routes())
         .route("/doctor", get(doctor))
         .route("/config", get(config));
@@ -143,6 +144,8 @@ async fn done(face: &Arc<dyn Face>, command: Command) -> Answer {
         | Reply::Jobs(_)
         | Reply::History(_)
         | Reply::Generation(_)
+        | Reply::Audit(_)
+        | Reply::Undo(_)
         | Reply::Trash(_) => Err(mismatch()),
     }
 }

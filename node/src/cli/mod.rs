@@ -11,8 +11,11 @@ mod demo;
 mod device;
 mod doctor;
 mod down;
+mod events;
 mod follow;
 mod gen_show;
+mod gen_undo;
+mod gen_verify;
 mod health;
 mod history;
 mod job;
@@ -110,6 +113,7 @@ enum Verb {
     History(history::HistoryArgs),
     Gen(gen_show::GenArgs),
     Trash(trash::TrashArgs),
+    Events(events::EventsArgs),
     Config(config::ConfigArgs),
     Completion(completion::CompletionArgs),
     Version(version::VersionArgs),
@@ -269,6 +273,7 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Problem> {
         Verb::History(args) => history::run(&args, context).await,
         Verb::Gen(args) => gen_show::run(args, context).await,
         Verb::Trash(args) => trash::run(args, context).await,
+        Verb::Events(args) => events::run(&args, context).await,
         Verb::Config(args) => config::run(&args, context).await,
         Verb::Serve(args) => serve::run(&args, context),
         Verb::Completion(args) => completion::run(&args, context),

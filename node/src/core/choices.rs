@@ -153,17 +153,21 @@ impl Core {
                 return Ok(Ok(items));
             }
             Choice::Keep(Decision::Target) => true,
-            Choice::Keep(Decision::Newest) => match (mtime(met.conflict.source.as_ref()), mtime(met.conflict.target.as_ref())) {
-                (Some(source), Some(target)) => target > source,
-                (None, _) | (_, None) => return Ok(Err("not both versions are files with a time".to_owned())),
-            },
+            Choice::Keep(Decision::Newest) => {
+                match (mtime(met.conflict.source.as_ref()), mtime(met.conflict.target.as_ref())) {
+                    (Some(source), Some(target)) => target > source,
+                    (None, _) | (_, None) => return Ok(Err("not both versions are files with a time".to_owned())),
+                }
+            }
             Choice::Keep(Decision::Source | Decision::Both | Decision::Given(_)) => false,
         };
         let Some((copy, kind)) = copy_here else {
             return Ok(Err("the other version is not beside it any more".to_owned()));
         };
         if matches!(kind, EntryKind::Directory { .. }) {
-            return Ok(Err("a whole directory was set aside; remove or move it by hand, or use --keep both".to_owned()));
+            return Ok(
+                Err("a whole directory was set aside; remove or move it by hand, or use --keep both".to_owned()),
+            );
         }
         if !keeps_target {
             return Ok(Ok(self.removal(step, conduit, Some(&(copy, kind)))?.into_iter().collect()));
@@ -208,13 +212,7 @@ impl Core {
     }
 
     /// An item at an own root, with what the own index knows of it.
-    fn own_work(
-        &self,
-        step: &Step<'_>,
-        root: &Root,
-        index: u32,
-        item: Item,
-    ) -> Result<Option<Work>, CoreError> {
+    fn own_work(&self, step: &Step<'_>, root: &Root, index: u32, item: Item) -> Result<Option<Work>, CoreError> {
         let Ok(path) = root.dir.join(&item.path) else { return Ok(None) };
         let tree: Tree = step.txn.tree(self.me, root.location)?;
         let known = match &item.expect {

@@ -206,7 +206,8 @@ impl Core {
 impl VersionView {
     /// What a person is shown of one side.
     pub(super) fn of(kind: &EntryKind) -> Self {
-        let nothing = |what: &str| Self { what: what.to_owned(), content: None, bytes: None, mtime_ms: None, text: None };
+        let nothing =
+            |what: &str| Self { what: what.to_owned(), content: None, bytes: None, mtime_ms: None, text: None };
         match kind {
             EntryKind::File(file) => Self {
                 content: Some(file.content.to_string()),

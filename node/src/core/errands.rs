@@ -3,6 +3,7 @@
 //! The core wishes them and decides by their answers; `jobs` carries them out.
 
 use tidegate_protocol::hash::ContentHash;
+use tidegate_protocol::index::StatMark;
 use tidegate_protocol::path::EntryPath;
 use tidegate_storage::disk::{Bin, TrashListing};
 
@@ -46,4 +47,13 @@ pub enum TrashDone {
     Purged(Vec<Result<(), String>>),
     /// The location's root is not there, or its trash cannot be read; nothing was changed.
     Failed(String),
+}
+
+/// A file that is to be read again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditItem {
+    /// Below the location.
+    pub path: EntryPath,
+    /// Content and stat by the index; `None` if it holds no file there.
+    pub known: Option<(ContentHash, StatMark)>,
 }

@@ -17,6 +17,7 @@ use tidegate_protocol::limits::{
 use tidegate_protocol::wire::{self, Hello, KnownAddress, RefusalCode, Request, Response, Rows};
 use tidegate_storage::store::Refusal;
 
+use super::events::Event;
 use super::io::{Output, Ticket};
 use super::{Asked, Core, CoreError, Step};
 use crate::env::NetworkError;
@@ -146,11 +147,14 @@ impl Core {
         }
         step.set_address(device, address)?;
         self.library.peers.insert(device, Peer { address: Some(address), ..Peer::default() });
+        self.say_device(step, device, |device| Event::DeviceOnline { device })?;
         self.greet(step, device)
     }
 
     pub(super) fn on_peer_down(&mut self, step: &mut Step<'_>, device: DeviceId) -> Result<(), CoreError> {
-        self.library.peers.remove(&device);
+        if self.library.peers.remove(&device).is_some() {
+            self.say_device(step, device, |device| Event::DeviceOffline { device })?;
+        }
         self.gate.forget_peer(device);
         self.service.forget_peer(device, step.now);
         Ok(())

@@ -12,6 +12,7 @@ use tidegate_protocol::library_sync::{LocationStatus, RootState, Unsettled};
 use tidegate_protocol::path::EntryPath;
 use tidegate_storage::store::{Announced, Change, Known};
 
+use super::events::Event;
 use super::io::{Output, ScanFailure, ScanProgress, ScanScope, Seen, Written};
 use super::{Core, CoreError, Step};
 use crate::env::Now;
@@ -210,6 +211,12 @@ impl Core {
         }
         if news {
             self.library.own_head_changed = true;
+            let state = match state {
+                RootState::Present => "present",
+                RootState::Missing => "missing",
+                RootState::Replaced => "replaced",
+            };
+            self.say_location(step, id, |location| Event::Location { location, state })?;
         }
         Ok(())
     }
@@ -358,6 +365,8 @@ impl Core {
         let spread = self.draw.below(rescan_ms / 2 + 1);
         let Some(own) = self.locations.own.get_mut(&id) else { return Ok(()) };
         let scope = own.scanning.take();
+        let failure = result.as_ref().err().map(ToString::to_string);
+        let told = scope == Some(ScanScope::All) || failure.is_some();
         self.library.own_head_changed = true;
         match result {
             Ok(progress) => {
@@ -383,6 +392,9 @@ impl Core {
                     own.scan_due = Some(ScanDue { at_ms: now + RETRY_MS });
                 }
             }
+        }
+        if told {
+            self.say_location(step, id, |location| Event::Scanned { location, failure })?;
         }
         Ok(())
     }

@@ -13,15 +13,18 @@
 //! answer people.
 
 mod applying;
-pub mod command;
+mod audit;
 mod choices;
+pub mod command;
 mod conduits;
 mod conflicts;
 mod dispatch;
 mod draw;
 pub mod errands;
+pub mod events;
 mod file_sync;
 mod gate;
+mod history;
 pub mod io;
 mod legs;
 mod library_sync;
@@ -34,8 +37,10 @@ mod people;
 mod progress;
 mod schedule;
 mod step;
+mod telemetry;
 mod trash;
 mod trash_choice;
+mod undo;
 mod verify;
 mod views;
 mod why;
@@ -44,12 +49,13 @@ use std::collections::BTreeMap;
 
 use ed25519_dalek::SigningKey;
 use tidegate_protocol::file_sync::Guards;
-use tidegate_protocol::id::{DeviceId, Label};
+use tidegate_protocol::id::{ConduitId, DeviceId, Label};
 use tidegate_protocol::library_sync::{Head, SignedHead};
 use tidegate_protocol::time::Stamp;
 use tidegate_storage::store::{Store, StoreError};
 
 use self::applying::Applying;
+use self::audit::AuditRoom;
 use self::draw::Draw;
 use self::file_sync::FileSyncService;
 use self::gate::Gate;
@@ -115,8 +121,11 @@ pub struct Core {
     service: FileSyncService,
     applying: Applying,
     trash: TrashRoom,
+    audit: AuditRoom,
     due: Due,
     asked: BTreeMap<Ticket, Asked>,
+    /// When the progress of each job was last told.
+    told: BTreeMap<tidegate_protocol::file_sync::JobKey, u64>,
 }
 
 /// What an outstanding ask was about.
@@ -128,6 +137,7 @@ enum Asked {
     Job(tidegate_protocol::file_sync::JobKey),
     Coordinate(Ticket, Label),
     Control(Ticket),
+    Audit(ConduitId),
 }
 
 impl Core {
@@ -155,8 +165,10 @@ impl Core {
             service: FileSyncService::default(),
             applying: Applying::default(),
             trash: TrashRoom::new(now),
+            audit: AuditRoom::default(),
             due: Due::default(),
             asked: BTreeMap::new(),
+            told: BTreeMap::new(),
         };
         let mut step = Step { now, txn: core.store.write()?, out, own_rows_changed: false };
         core.begin_library(&mut step)?;
@@ -201,6 +213,7 @@ impl Core {
             self.due.next_wake(),
             self.applying.next_wake(),
             self.trash.next_wake(),
+            self.audit.next_wake(),
         ]
         .into_iter()
         .flatten()
@@ -230,6 +243,7 @@ impl Core {
             }
             Input::JobEnded { job, stopped } => self.on_job_ended(step, job, stopped),
             Input::Resolved { ticket, result } => self.on_resolved(step, ticket, result),
+            Input::Audited { ticket, findings } => self.on_audited(step, ticket, findings),
             Input::Trash { ticket, done } => self.on_trash(step, ticket, done),
             Input::Put { ticket, written, failure } => self.on_put(step, ticket, written, failure),
             Input::Tick => Ok(()),
@@ -243,6 +257,7 @@ impl Core {
     fn pass_time(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
         self.tend_applying(step)?;
         self.tend_trash(step)?;
+        self.tend_audit(step)?;
         self.tend_schedule(step)?;
         self.tend_service(step)?;
         self.tend_gate(step)?;

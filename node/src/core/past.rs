@@ -78,3 +78,113 @@ pub struct TrashThing {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
 }
+
+/// What undoing a generation does, or would do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UndoView {
+    /// Of which conduit.
+    pub conduit: Label,
+    /// The generation that is undone.
+    pub undoes: u64,
+    /// The generation that was opened for it; `None` for a dry run, or if nothing is left to take back.
+    pub generation: Option<u64>,
+    /// The number that such a generation has.
+    pub next: u64,
+    /// Its plan, in the short form.
+    pub plan: String,
+    /// Guards that hold it until it is approved.
+    pub halts: Vec<String>,
+    /// What is taken back, in order; at most 10,000.
+    pub items: Vec<UndoneItem>,
+    /// Items in all.
+    pub items_total: u64,
+    /// What stays as it is, and why.
+    pub kept: Vec<KeptView>,
+    /// The conduit is paused by it, as it would do again what is undone.
+    pub pauses: bool,
+}
+
+/// One thing that is taken back.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UndoneItem {
+    /// On whose disk.
+    pub device: Label,
+    /// As in a generation: `install`, `trash` …
+    pub op: String,
+    /// Where, below the conduit's root.
+    pub path: EntryPath,
+}
+
+/// One path that stays as it is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct KeptView {
+    /// On whose disk.
+    pub device: Label,
+    /// Where, below the conduit's root.
+    pub path: EntryPath,
+    /// Why.
+    pub why: String,
+}
+
+/// Sums over the generations of a conduit that were closed within a time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// How far back, in hours.
+    pub hours: u64,
+    /// Generations.
+    pub runs: u64,
+    /// Of these, verified.
+    pub verified: u64,
+    /// Of these, not.
+    pub failed: u64,
+    /// Copy items done.
+    pub copied: u64,
+    /// Delete items done.
+    pub deleted: u64,
+    /// Items skipped.
+    pub skipped: u64,
+    /// Conflicts listed.
+    pub conflicts: u64,
+    /// Content bytes installed.
+    pub bytes: u64,
+    /// Of these, bytes that the device already held.
+    pub reused: u64,
+}
+
+/// How reading both disks again stands.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AuditView {
+    /// Of which conduit.
+    pub conduit: Label,
+    /// The files of this generation; all if absent.
+    pub generation: Option<u64>,
+    /// Nothing is left to be read or healed.
+    pub is_over: bool,
+    /// Files read so far.
+    pub checked: u64,
+    /// Files still to be read.
+    pub todo: u64,
+    /// Files that hold what the index says.
+    pub sound: u64,
+    /// What was found besides; at most 10,000.
+    pub found: Vec<FoundView>,
+    /// How much that is in all.
+    pub found_total: u64,
+    /// The generation that heals.
+    pub healed_by: Option<u64>,
+    /// Why it ended early, or nothing was healed.
+    pub failure: Option<String>,
+}
+
+/// A file that does not hold what the index says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FoundView {
+    /// On whose disk.
+    pub device: Label,
+    /// Where, below the conduit's root.
+    pub path: EntryPath,
+    /// What is wrong with it.
+    pub what: String,
+    /// Its content changed while size and time stayed.
+    pub is_rot: bool,
+}

@@ -11,6 +11,7 @@ use super::applying::refuse;
 use super::command::{Command, Fault, FaultCode, Reply};
 use super::file_sync::{Caller, Purpose, SyncCall};
 use super::io::{Output, Ticket};
+use super::undo::UndoCall;
 use super::{Asked, Core, CoreError, Step};
 use crate::env::NetworkError;
 
@@ -39,13 +40,23 @@ impl Core {
                 let call = SyncCall { caller: Some(Caller::Person(ticket)), plan, approve: false };
                 return self.on_sync_command(step, ticket, &conduit, call, wait_ms);
             }
-            Command::ConflictContent { conflict, version } => return self.read_conflict(step, ticket, &conflict, version),
-            Command::ResolveConflict { conflict, choice } => return self.resolve_conflict(step, ticket, &conflict, choice),
+            Command::ConflictContent { conflict, version } => {
+                return self.read_conflict(step, ticket, &conflict, version);
+            }
+            Command::ResolveConflict { conflict, choice } => {
+                return self.resolve_conflict(step, ticket, &conflict, choice);
+            }
             Command::Why { conduit, path, wait_ms } => {
                 return self.on_why(step, ticket, conduit.as_deref(), &path, wait_ms);
             }
             Command::Approve { plan, wait_ms } => return self.on_approve(step, ticket, plan, wait_ms),
             Command::ControlJob { job, control } => return self.on_control_command(step, ticket, &job, control),
+            Command::Verify { conduit, number, heal } => self.on_audit_command(step, &conduit, Some((number, heal)))?,
+            Command::Verified { conduit } => self.on_audit_command(step, &conduit, None)?,
+            Command::Undo { conduit, number, dry_run, approve, wait_ms } => {
+                let call = UndoCall { ticket, number, dry_run, approve };
+                return self.on_undo_command(step, &conduit, call, wait_ms);
+            }
             Command::Trash(ask) => return self.on_trash_command(step, ticket, ask),
             other => self.at_once(step, other)?,
         };
@@ -149,6 +160,9 @@ impl Core {
             | Command::Sync { .. }
             | Command::Approve { .. }
             | Command::ControlJob { .. }
+            | Command::Undo { .. }
+            | Command::Verify { .. }
+            | Command::Verified { .. }
             | Command::Trash(_) => {
                 unreachable!("answered later, by on_command")
             }
@@ -310,6 +324,9 @@ impl Core {
                     }
                     Some(_) | None => refuse(RefusalCode::NotFound, "no such conduit here"),
                 },
+                Request::Audit { conduit, side, paths } => {
+                    return self.on_audit_wanted(step, ticket, peer, (conduit, side, paths));
+                }
                 Request::Fetch(fetch) => return self.on_fetch(step, ticket, peer, &fetch),
                 Request::Outline { job, path, content } => {
                     self.on_outline(step, peer, &job.conduit, &path, &content)?
@@ -337,6 +354,10 @@ impl Core {
             Some(Asked::Heads(asked)) => self.on_heads_answer(step, &asked, result),
             Some(Asked::Rows(asked)) => self.on_rows(step, asked, result),
             Some(Asked::Job(job)) => self.on_job_answer(step, job, result),
+            Some(Asked::Audit(conduit)) => {
+                self.on_audit_answer(step, conduit, result);
+                Ok(())
+            }
             Some(Asked::Coordinate(ticket, name)) => {
                 let reply = match result {
                     Ok(Response::Coordinated { generation }) => {

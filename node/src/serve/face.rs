@@ -19,6 +19,7 @@ use crate::api::{Face, PairingAsk, PreparedRoot};
 use crate::config::Settings;
 use crate::core::command::{Command, Fault, Reply};
 use crate::driver::Handle;
+use crate::events::Listening;
 use crate::os::net::OsNetwork;
 
 /// What a face knows by itself.
@@ -96,6 +97,10 @@ impl Face for NodeFace {
 
     fn prepare_root(&self, root: PathBuf, id: LocationId) -> BoxFuture<'_, Result<PreparedRoot, Problem>> {
         async move { self.prepare(&root, id).await }.boxed()
+    }
+
+    fn listen(&self, last: Option<(u64, u64)>) -> Option<Listening> {
+        self.handle.events().listen(last)
     }
 
     fn pairing(&self, ask: PairingAsk) -> BoxFuture<'_, Result<PairingDocument, Problem>> {

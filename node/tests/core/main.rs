@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where its world does not do what it was told")]
 
+mod audit;
 mod crash;
 mod files;
 mod harness;
@@ -13,3 +14,4 @@ mod property;
 mod refusal;
 mod runs;
 mod trash;
+mod undo;

@@ -9,15 +9,18 @@ use std::io;
 
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::ConduitId;
+use tidegate_protocol::index::FileFacts;
 use tidegate_protocol::path::{EntryPath, Name};
 
 use super::reading::{self, Reading};
 use super::refused::Refused;
-use super::trash::{CLASHES_MAX, remove_tree};
+use super::trash::{CLASHES_MAX, numbered, remove_tree};
 use super::{FileKind, RenameMode, RootDir, TreePath};
 
 /// Things of one location that are listed at once. What lies beyond is counted.
 pub const TRASH_LISTED_MAX: usize = 100_000;
+/// Things of one name that are looked at to find a content.
+const SEARCHED_MAX: u32 = 16;
 
 /// The trash of one generation, by its name on disk: `<conduit>-<generation>`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -136,6 +139,31 @@ async fn list_bin<R: RootDir>(root: &R, bin: &Bin, listing: &mut TrashListing) -
     }
     listing.things[first..].sort_by(|one, other| one.path.cmp(&other.path));
     Ok(())
+}
+
+/// Where in these bins the content lies that once stood at `path`; the first that has it. Read whole: only its
+/// bytes tell it from another version of the same length.
+pub async fn find_trashed<R: RootDir>(root: &R, bins: &[Bin], path: &EntryPath, facts: &FileFacts) -> Option<TreePath> {
+    for bin in bins {
+        let stood = trashed_at(bin, path);
+        let parent = stood.parent()?;
+        for clash in 0..SEARCHED_MAX {
+            let at = parent.child(&numbered(path.name(), clash));
+            match root.metadata(&at).await {
+                Ok(Some(found)) if found.kind == FileKind::File && found.mark.size == facts.size => {
+                    if let Reading::Hashed(read) = reading::read(root, &at, &mut Vec::new()).await
+                        && read.facts.content == facts.content
+                    {
+                        return Some(at);
+                    }
+                }
+                Ok(Some(_)) => {}
+                // Numbers are given one after the other.
+                Ok(None) | Err(_) => break,
+            }
+        }
+    }
+    None
 }
 
 /// The content of something in the trash; `None` for what has none, or is not there any more.

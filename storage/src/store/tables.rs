@@ -48,6 +48,8 @@ pub enum Table {
     Generations,
     /// conduit → highest generation seen.
     GenerationsSeen,
+    /// conduit, number, part, chunk → what the generation was decided from.
+    Deciding,
     /// job → record.
     Jobs,
     /// job, index of the last item → batch of items.
@@ -58,7 +60,7 @@ pub enum Table {
 
 impl Table {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Meta,
         Self::Settings,
         Self::Authors,
@@ -74,6 +76,7 @@ impl Table {
         Self::Approvals,
         Self::Generations,
         Self::GenerationsSeen,
+        Self::Deciding,
         Self::Jobs,
         Self::JobItems,
         Self::JobOutcomes,
@@ -96,6 +99,7 @@ impl Table {
             Self::Approvals => "approvals",
             Self::Generations => "generations",
             Self::GenerationsSeen => "generations_seen",
+            Self::Deciding => "deciding",
             Self::Jobs => "jobs",
             Self::JobItems => "job_items",
             Self::JobOutcomes => "job_outcomes",

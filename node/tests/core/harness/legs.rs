@@ -104,6 +104,10 @@ impl World {
             return self.apply(index, job, Some(bytes));
         }
         match run.source.clone().expect("a copy has a source") {
+            CopySource::Trash { bins } => {
+                let bytes = node.trees[&run.location].find_trashed(&bins, &work.path, &file.content);
+                self.apply(index, job, bytes);
+            }
             CopySource::Here { location, dir } => {
                 let bytes = node.trees[&location].content(&dir.join(from).unwrap()).map(|(_, bytes)| bytes);
                 self.apply(index, job, bytes);

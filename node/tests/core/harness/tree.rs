@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidegate::core::errands::{TrashDone, TrashItem, TrashWork};
+use tidegate::core::errands::{AuditItem, TrashDone, TrashItem, TrashWork};
 use tidegate::core::io::{ScanScope, Seen, Work, Written};
 use tidegate_protocol::file_sync::{Action, ItemOutcome, PreImage, SkipReason};
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{DeviceId, LocationId};
 use tidegate_protocol::index::{EntryKind, FileFacts, IgnoreRules, Observation, Observed, StatMark, Version};
 use tidegate_protocol::path::EntryPath;
+use tidegate_protocol::wire::Finding;
 use tidegate_storage::disk::{Bin, FileKind, TrashListing, Trashed};
 use tidegate_storage::store::Store;
 
@@ -151,6 +152,35 @@ impl Tree {
 
     fn trashed(&self, item: &TrashItem) -> Option<usize> {
         (0..self.trash.len()).find(|at| self.bins[*at] == item.bin && self.trash[*at].0 == item.path)
+    }
+
+    /// Changes a content and nothing that a stat shows.
+    pub(crate) fn rot(&mut self, path: &EntryPath, content: &str) {
+        let Some(Thing::File { bytes, .. }) = self.things.get_mut(path) else { panic!("no file") };
+        assert_eq!(bytes.len(), content.len());
+        *bytes = content.as_bytes().to_vec();
+    }
+
+    /// Reads a file again, whatever the index knows.
+    pub(crate) fn look_again(&self, item: &AuditItem) -> Finding {
+        let Some((content, known)) = item.known else { return Finding::NotIndexed };
+        match self.things.get(&item.path) {
+            None | Some(Thing::Dir) => Finding::Gone,
+            Some(Thing::File { mark, .. }) if *mark != known => Finding::Edited,
+            Some(Thing::File { bytes, .. }) if ContentHash::of(bytes) == content => Finding::Sound,
+            Some(Thing::File { bytes, .. }) => Finding::Rotten { content: ContentHash::of(bytes) },
+        }
+    }
+
+    /// What stood at a path before, from the first of these bins that has this content.
+    pub(crate) fn find_trashed(&self, bins: &[Bin], path: &EntryPath, content: &ContentHash) -> Option<Vec<u8>> {
+        let held = |bin: &Bin| {
+            let all = self.trash.iter().zip(&self.bins);
+            all.filter(|((at, bytes), of)| *of == bin && at == path && ContentHash::of(bytes) == *content)
+                .map(|((_, bytes), _)| bytes.clone())
+                .next()
+        };
+        bins.iter().find_map(held)
     }
 
     fn take_trashed(&mut self, item: &TrashItem) -> Option<Vec<u8>> {

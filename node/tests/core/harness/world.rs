@@ -75,6 +75,8 @@ pub(crate) struct World {
     /// What left the cores, in order: who, what.
     pub(crate) trace: Vec<(usize, String)>,
     pub(crate) events: u64,
+    /// What the cores told of, in order.
+    pub(crate) happened: Vec<(usize, tidegate::core::events::Event)>,
 }
 
 impl World {
@@ -100,6 +102,7 @@ impl World {
             lying: None,
             trace: Vec::new(),
             events: 0,
+            happened: Vec::new(),
         };
         for index in 0..count {
             let admitted = pairs.iter().filter_map(|(a, b)| match index {

@@ -21,6 +21,8 @@ use serde::{Deserialize, Serialize};
 pub use self::rule::{Rule, Why};
 pub use self::view::{BaseChange, BaseView, Circumstances, ConduitView, NoBase, Side, SideView};
 
+pub(super) use self::moves::pair as pair_moves;
+
 use self::mirror::Mirror;
 use self::walk::Span;
 use super::{Conflict, Item, Plan, Skip, SyncMode, safety};
