@@ -183,6 +183,7 @@ impl<E: Env, M: Machine> Driver<E, M> {
                 let index = self.index_for(leg.location, &leg.items)?;
                 context.spawn(jobs::put(Arc::clone(context), leg, index));
             }
+            Output::KeepTexts(wanted) => context.spawn(jobs::keep_texts(Arc::clone(context), wanted)),
             Output::ReadContent(wanted) => context.spawn(jobs::read_content(Arc::clone(context), wanted)),
             Output::Control { job, control } => context.controls.set(&job, control),
             Output::Clean { location, job, purge } => {

@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 
 use divan::Bencher;
 use tidegate_protocol::file_sync::{
-    Baseline, Conduit, ConduitSettings, ConduitView, ConflictStrategy, DeleteMode, Guards, Plan, Root, Schedule,
-    Selection, Side, SideView, SyncMode, SyncResolver,
+    Baseline, Circumstances, Conduit, ConduitSettings, ConduitView, ConflictStrategy, DeleteMode, Guards, NameRules,
+    NoBase, Plan, Root, Schedule, Selection, Side, SideView, SyncMode, SyncResolver,
 };
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{ConduitId, DeviceId, Epoch, Label, LocationId, Sequence};
@@ -127,6 +127,14 @@ impl SideView for Index {
     fn top_entries(&self) -> u64 {
         (self.rows.len() / (FILES_PER_DIRECTORY + 1)) as u64
     }
+
+    fn names(&self) -> NameRules {
+        NameRules::POSIX
+    }
+
+    fn has_root(&self) -> bool {
+        true
+    }
 }
 
 impl World {
@@ -135,8 +143,8 @@ impl World {
         let baseline = (!target.rows.is_empty()).then(|| Baseline {
             generation: 1,
             heads: vec![head(Side::Source), head(Side::Target)],
-            top_entries: source.top_entries(),
-            files: source.file_count(),
+            top_entries: (source.top_entries(), target.top_entries()),
+            files: (source.file_count(), target.file_count()),
             rules: (source.rules_hash(), target.rules_hash()),
         });
         Self { conduit, source, target, baseline }
@@ -148,7 +156,9 @@ impl World {
             source: &self.source,
             target: &self.target,
             baseline: self.baseline.as_ref(),
+            base: &NoBase,
             guards: Guards::default(),
+            circumstances: Circumstances::NONE,
         }
     }
 

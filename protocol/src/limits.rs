@@ -80,6 +80,12 @@ pub const CONFIG_EVIDENCE_AGE_MS_MAX: u64 = 60_000;
 /// Clock offset beyond which the gate closes and stamps are refused, in milliseconds.
 pub const CLOCK_OFFSET_MS_MAX: u64 = 10 * 60 * 1000;
 
+/// Coarsest modification times that a file system keeps (FAT), in milliseconds.
+pub const MTIME_GRANULARITY_MS: u64 = 2_000;
+
+/// Deletes on one side from which on a plan is looked at twice: a checkout swaps a tree while it is scanned.
+pub const DELETES_AT_A_GLANCE_MAX: usize = 20;
+
 /// Shortest time between two announcements of one device, in milliseconds.
 pub const ANNOUNCE_EVERY_MS_MIN: u64 = 100;
 /// Longest time between two announcements of one device, in milliseconds.

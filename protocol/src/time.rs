@@ -53,6 +53,21 @@ impl Stamp {
     }
 }
 
+/// Year, month and day in UTC of a Unix time in milliseconds, by the proleptic Gregorian calendar.
+pub(crate) const fn civil_date(ms: i64) -> (i64, i64, i64) {
+    // Days are counted from 0000-03-01, so that a leap day ends its year; an era is 400 years
+    // (howardhinnant.github.io/date_algorithms.html, civil_from_days).
+    let days = ms.div_euclid(86_400_000) + 719_468;
+    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year_of_era + era * 400 + if month <= 2 { 1 } else { 0 };
+    (year, month, day)
+}
+
 /// A value with the stamp of its last change: last writer wins, by stamp.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamped<T> {
@@ -79,6 +94,23 @@ impl<T: Clone + PartialEq> Stamped<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        const DAY_MS: i64 = 86_400_000;
+        for (days, date) in [
+            (0, (1970, 1, 1)),
+            (-1, (1969, 12, 31)),
+            (59, (1970, 3, 1)),
+            (11_016, (2000, 2, 29)),
+            (20_779, (2026, 11, 22)),
+            (47_540, (2100, 2, 28)),
+            (47_541, (2100, 3, 1)),
+        ] {
+            assert_eq!(civil_date(days * DAY_MS), date);
+            assert_eq!(civil_date(days * DAY_MS + DAY_MS - 1), date);
+        }
+    }
 
     #[test]
     fn stamps_grow_even_when_the_wall_clock_steps_back() {

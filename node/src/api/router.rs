@@ -63,7 +63,8 @@ pub fn router(face: Arc<dyn Face>) -> Router {
         .route("/events", get(super::events::stream))
         .merge(super::past::routes())
         .route("/doctor", get(doctor))
-        .route("/config", get(config));
+        .route("/config", get(config))
+        .merge(super::conflicts::routes());
     Router::new()
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))

@@ -302,6 +302,7 @@ impl Core {
                     others.push(ContentFrom::There { device: root.device, job, path: path.clone() });
                 } else if let Ok(at) = root.dir.join(path) {
                     own.push(ContentFrom::Here { location: root.location, path: at.clone() });
+                    own.push(ContentFrom::Texts { location: root.location });
                     own.push(ContentFrom::Trash { location: root.location, conduit: conduit.id, path: at });
                 }
             }

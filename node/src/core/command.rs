@@ -12,7 +12,7 @@ use tidegate_protocol::file_sync::{
 };
 use tidegate_protocol::id::{DeviceId, Label, LibraryId};
 use tidegate_protocol::index::Rights;
-use tidegate_protocol::path::EntryPath;
+use tidegate_protocol::path::{DirPath, EntryPath};
 use tidegate_protocol::wire::JobControl;
 use tidegate_storage::disk::RootIdentity;
 
@@ -93,6 +93,24 @@ pub enum Command {
         conduit: String,
         /// What.
         change: ConduitChange,
+    },
+    /// Pins a path of a selective conduit, or lets go of it.
+    Pin {
+        /// Which conduit.
+        conduit: String,
+        /// Below its roots.
+        path: EntryPath,
+        /// Pins, or lets go.
+        pinned: bool,
+    },
+    /// Has a path brought to the target of a selective conduit for a while.
+    Fetch {
+        /// Which conduit; found by the path if absent.
+        conduit: Option<String>,
+        /// Below the conduit's roots, or absolute and below a location of this device.
+        path: String,
+        /// For how long, in milliseconds.
+        for_ms: u64,
     },
     /// Removes a conduit; no file is touched.
     RemoveConduit(String),
@@ -239,7 +257,27 @@ pub struct ConduitChange {
     /// Delete mode.
     pub delete_mode: Option<DeleteMode>,
     /// Selection (selective).
-    pub selection: Option<Selection>,
+    pub selection: SelectionChange,
+}
+
+/// What to change of a selection; what is absent stays. For numbers, 0 is no bound.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SelectionChange {
+    /// Whole directories, and single files.
+    pub subtrees: Option<Vec<DirPath>>,
+    /// Patterns.
+    pub include: Option<Vec<String>>,
+    /// Patterns that take candidates out again.
+    pub exclude: Option<Vec<String>>,
+    /// Smaller files stay away.
+    pub size_bytes_min: Option<u64>,
+    /// Larger files stay away.
+    pub size_bytes_max: Option<u64>,
+    /// Files that were modified longer ago stay away.
+    pub age_ms_max: Option<u64>,
+    /// Room for the most recently used.
+    pub budget_bytes: Option<u64>,
 }
 
 /// An answer.

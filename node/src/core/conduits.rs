@@ -53,6 +53,7 @@ impl ConduitManager {
             delete_mode,
             selection,
         } = change;
+        let selection = selection.applied(&settings.selection.value);
         [
             set(&mut settings.name, name, stamp),
             set(&mut settings.enabled, enabled, stamp),
@@ -178,12 +179,15 @@ impl Core {
             )));
         }
         conduit.removed = Stamped::new(true, self.stamp(step)?);
+        let id = conduit.id;
         step.put(vec![Change::fact(Fact::Conduit(Box::new(conduit)))])?;
+        step.txn.drop_base(id)?;
+        step.txn.set_baseline(id, None)?;
         Ok(Ok(Reply::Done))
     }
 }
 
-fn refused(error: &conduit::ConduitError) -> Fault {
+pub(super) fn refused(error: &conduit::ConduitError) -> Fault {
     Fault::new(
         FaultCode::ConduitRule,
         "the conduit was refused; nothing was changed",

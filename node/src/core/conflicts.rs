@@ -205,7 +205,7 @@ impl Core {
 
 impl VersionView {
     /// What a person is shown of one side.
-    pub(super) fn of(kind: &EntryKind) -> Self {
+    pub fn of(kind: &EntryKind) -> Self {
         let nothing =
             |what: &str| Self { what: what.to_owned(), content: None, bytes: None, mtime_ms: None, text: None };
         match kind {

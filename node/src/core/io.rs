@@ -367,6 +367,8 @@ pub enum Output {
     },
     /// Writes what a person chose. Answered by [`Input::Put`].
     Put(PutLeg),
+    /// Keeps texts for merges to come.
+    KeepTexts(KeepTexts),
     /// Finds a content and answers a command with it.
     ReadContent(ReadContent),
     /// Resolves over a read snapshot. Answered by [`Input::Resolved`].
@@ -405,6 +407,15 @@ pub struct PutLeg {
     pub content: Vec<u8>,
 }
 
+/// Texts that both ends have agreed on, to be kept for merges.
+#[derive(Debug, Clone)]
+pub struct KeepTexts {
+    /// Where they stand.
+    pub location: LocationId,
+    /// Below the location, with what stands there and how long it is.
+    pub files: Vec<(EntryPath, ContentHash, u64)>,
+}
+
 /// A content that a person wants to see. Answers the command of this ticket.
 #[derive(Debug, Clone)]
 pub struct ReadContent {
@@ -427,6 +438,11 @@ pub enum ContentFrom {
         location: LocationId,
         /// Below the location.
         path: EntryPath,
+    },
+    /// Among the texts that are kept for merges on this device.
+    Texts {
+        /// In which location.
+        location: LocationId,
     },
     /// In the trash of a conduit's generations on this device.
     Trash {

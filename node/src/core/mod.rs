@@ -36,6 +36,7 @@ pub mod past;
 mod people;
 mod progress;
 mod schedule;
+mod selection;
 mod step;
 mod telemetry;
 mod trash;

@@ -141,6 +141,8 @@ impl Core {
                 Ok(Ok(Reply::Conduit(Box::new(self.conduit_view(step, conduit.id)?))))
             }
             Command::SetConduit { conduit, change } => self.set_conduit(step, &conduit, change),
+            Command::Pin { conduit, path, pinned } => self.pin(step, &conduit, &path, pinned),
+            Command::Fetch { conduit, path, for_ms } => self.fetch(step, conduit.as_deref(), &path, for_ms),
             Command::RemoveConduit(name) => self.remove_conduit(step, &name),
             Command::Conflicts { conduit, settled } => self.conflict_views(step, conduit.as_deref(), settled),
             Command::Conflict(name) => self.one_conflict(step, &name),

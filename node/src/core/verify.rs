@@ -7,18 +7,24 @@
 use std::collections::BTreeSet;
 
 use tidegate_protocol::file_sync::{
-    Baseline, Conduit, GenerationRecord, GenerationTotals, JobKind, Phase, Plan, SkipReason, Verification,
+    BaseChange, Baseline, Conduit, GenerationRecord, GenerationTotals, JobKind, Phase, Plan, SkipReason, SyncMode,
+    Verification,
 };
 use tidegate_protocol::id::ConduitId;
+use tidegate_protocol::index::EntryKind;
 use tidegate_protocol::library_sync::Fact;
 use tidegate_protocol::limits::FOLLOW_UPS_MAX;
 use tidegate_protocol::path::EntryPath;
+use tidegate_storage::disk::TEXT_BYTES_MAX;
 use tidegate_storage::store::Change;
 
 use super::file_sync::Purpose;
 use super::gate::Attempt;
-use super::io::Resolved;
+use super::io::{KeepTexts, Output, Resolved};
 use super::{Core, CoreError, Step};
+
+/// Paths of one agreement beyond which no text is kept: that is a load, not an edit.
+const TEXTS_PER_AGREEMENT_MAX: usize = 2_000;
 
 impl Core {
     /// The jobs of a generation are over.
@@ -30,6 +36,7 @@ impl Core {
                 JobKind::Copy => totals.copied += done,
                 JobKind::Delete => totals.deleted += done,
             }
+            totals.copied -= step.adopted(&record)?.min(totals.copied);
             totals.skipped += record.progress.items_skipped;
             totals.bytes += record.progress.bytes_done;
             totals.bytes_reused += record.progress.bytes_reused;
@@ -155,12 +162,34 @@ impl Core {
         self.note_conflicts(step, conduit, generation, plan)?;
         self.settle_conflicts(step, conduit, plan)?;
         step.txn.change_base(conduit.id, base)?;
+        self.keep_texts(step, conduit, base);
         step.txn.set_baseline(conduit.id, Some(&Baseline { generation, ..baseline.clone() }))?;
         step.set_agreed(plan)?;
         step.set_verified(conduit.id)?;
         step.set_held(conduit.id, None)?;
         self.service.held.remove(&conduit.id);
         Ok(())
+    }
+}
+
+impl Core {
+    /// What people edit on both ends at once is small texts, a few at a time: those are kept for merges.
+    fn keep_texts(&self, step: &mut Step<'_>, conduit: &Conduit, base: &[(EntryPath, BaseChange)]) {
+        let own = [&conduit.source, &conduit.target].into_iter().find(|root| root.device == self.me);
+        let (Some(root), SyncMode::Bidirectional) = (own, conduit.mode) else { return };
+        if base.len() > TEXTS_PER_AGREEMENT_MAX {
+            return;
+        }
+        let text = |(path, change): &(EntryPath, BaseChange)| match change {
+            BaseChange::Set(EntryKind::File(file)) if (1..=TEXT_BYTES_MAX).contains(&file.size) => {
+                Some((root.dir.join(path).ok()?, file.content, file.size))
+            }
+            BaseChange::Set(_) | BaseChange::Drop => None,
+        };
+        let files: Vec<_> = base.iter().filter_map(text).collect();
+        if !files.is_empty() {
+            step.out.push(Output::KeepTexts(KeepTexts { location: root.location, files }));
+        }
     }
 }
 

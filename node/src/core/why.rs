@@ -2,7 +2,6 @@
 //! generation did with it. The law explains itself; this room finds the path and reads the history.
 
 use tidegate_protocol::file_sync::{Conduit, Item, ItemOutcome, Side};
-use tidegate_protocol::id::ConduitId;
 use tidegate_protocol::path::EntryPath;
 
 use super::command::{DoneView, Fault, FaultCode, PlannedView, WhyView};
@@ -24,19 +23,22 @@ impl Core {
         path: &str,
         wait_ms: u64,
     ) -> Result<(), CoreError> {
-        match self.find_path(step, conduit, path)? {
-            Ok((conduit, path)) => self.attempt(step, conduit, Purpose::Why(ticket, path), Some(wait_ms)),
+        let me = self.me;
+        match self.find_path(step, conduit, path, |conduit| conduit.coordinator() == me)? {
+            Ok((conduit, path)) => self.attempt(step, conduit.id, Purpose::Why(ticket, path), Some(wait_ms)),
             Err(fault) => step.out.push(Output::Reply { ticket, reply: Err(fault) }),
         }
         Ok(())
     }
 
-    fn find_path(
+    /// The conduit and the path below its roots that a person means, among the conduits that fit.
+    pub(super) fn find_path(
         &self,
         step: &Step<'_>,
         named: Option<&str>,
         text: &str,
-    ) -> Result<Result<(ConduitId, EntryPath), Fault>, CoreError> {
+        fits: impl Fn(&Conduit) -> bool,
+    ) -> Result<Result<(Conduit, EntryPath), Fault>, CoreError> {
         let candidates: Vec<Conduit> = match named {
             Some(name) => match self.conduit_named(step, name)? {
                 Ok(conduit) => vec![conduit],
@@ -45,9 +47,9 @@ impl Core {
             None => step.txn.conduits()?.into_iter().filter(|conduit| !conduit.removed.value).collect(),
         };
         let mut found = Vec::new();
-        for conduit in candidates.into_iter().filter(|conduit| conduit.coordinator() == self.me) {
+        for conduit in candidates.into_iter().filter(|conduit| fits(conduit)) {
             if let Some(path) = self.path_in(step, &conduit, text)? {
-                found.push((conduit.id, path));
+                found.push((conduit, path));
             }
         }
         let shown: String = text.chars().take(200).flat_map(char::escape_debug).collect();
@@ -55,7 +57,7 @@ impl Core {
             1 => Ok(found.remove(0)),
             0 => Err(Fault::new(
                 FaultCode::NoSuchName,
-                format!("{shown} is in no conduit that this device runs; nothing was changed"),
+                format!("{shown} is in no conduit that could answer here; nothing was changed"),
                 "a path is named below the conduit's roots, or absolute and below a location of this device; the \
                  source's device runs a conduit",
                 &["tidegate conduit list", "tidegate why PATH --conduit NAME"],

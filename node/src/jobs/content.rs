@@ -6,7 +6,7 @@ use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::ConduitId;
 use tidegate_protocol::path::{EntryPath, Name};
 use tidegate_protocol::wire::Want;
-use tidegate_storage::disk::{File, FileKind, RootDir, TreePath, trash_of};
+use tidegate_storage::disk::{File, FileKind, RootDir, TreePath, kept_text, trash_of};
 
 use super::Context;
 use super::fetch::{Arrived, Fetching};
@@ -44,6 +44,7 @@ async fn look<E: Env>(context: &Context<E>, from: &ContentFrom, wanted: &ReadCon
         ContentFrom::Here { location, path } => {
             read(&context.roots.get(*location)?, &TreePath::from(path), wanted.size).await
         }
+        ContentFrom::Texts { location } => kept_text(&context.roots.get(*location)?, &wanted.content).await,
         ContentFrom::Trash { location, conduit, path } => {
             search(&context.roots.get(*location)?, *conduit, path, wanted).await
         }
@@ -66,7 +67,7 @@ async fn look<E: Env>(context: &Context<E>, from: &ContentFrom, wanted: &ReadCon
     }
 }
 
-async fn read<R: RootDir>(root: &R, path: &TreePath, size: u64) -> Option<Vec<u8>> {
+pub(super) async fn read<R: RootDir>(root: &R, path: &TreePath, size: u64) -> Option<Vec<u8>> {
     let file = root.open(path).await.ok()?;
     if file.metadata().await.ok()?.mark.size != size {
         return None;

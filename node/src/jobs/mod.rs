@@ -23,6 +23,7 @@ mod resolve;
 mod roots;
 mod scan;
 mod serve;
+mod texts;
 mod tickets;
 mod trash;
 pub(crate) mod wait;
@@ -52,6 +53,7 @@ pub(crate) use put::put;
 pub(crate) use resolve::{Known, Unresolved, resolve};
 pub(crate) use roots::{Roots, keep};
 pub(crate) use scan::scan;
+pub(crate) use texts::keep_texts;
 pub(crate) use tickets::Tickets;
 pub(crate) use trash::trash;
 

@@ -81,12 +81,12 @@ pub(crate) fn resolve(
     // A ruling is news about a path of which no row changed.
     let ruled = facts.rulings.iter().map(|ruling| ruling.path.clone());
     let touched: Option<BTreeSet<EntryPath>> = touched.map(|touched| touched.into_iter().chain(ruled).collect());
-    let why = why.map(|path| SyncResolver::why(&synced, &view, path));
+    let why = why.map(|path| SyncResolver::why(&view, path)).transpose()?;
     let plan = match (&touched, previous) {
         (Some(touched), Some(previous)) => SyncResolver::resolve_touched(synced, &view, touched, previous)?,
         (Some(_) | None, _) => SyncResolver::resolve(synced, &view)?,
     };
-    let changes = if plan.is_empty() { SyncResolver::base_changes(&view, touched.as_ref()) } else { Vec::new() };
+    let changes = if plan.is_empty() { SyncResolver::base_changes(&view, touched.as_ref())? } else { Vec::new() };
     if let Some(error) = failure.take() {
         return Err(error.into());
     }

@@ -14,4 +14,5 @@ mod property;
 mod refusal;
 mod runs;
 mod trash;
+mod two_way;
 mod undo;

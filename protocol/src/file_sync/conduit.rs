@@ -5,7 +5,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-pub use rules::{ConduitError, SettingError, check, check_mode, check_settings};
+pub use rules::{ConduitError, SettingError, check, check_settings};
 
 use serde::{Deserialize, Serialize};
 
@@ -170,6 +170,12 @@ impl Conduit {
     /// The device that resolves and dispatches: the source's.
     pub const fn coordinator(&self) -> DeviceId {
         self.source.device
+    }
+
+    /// Whose events the decisions of this conduit are, in versions. It is an author of its own, as its device numbers
+    /// edits of its user at the same time, and two events must never have one number.
+    pub fn actor(&self) -> DeviceId {
+        DeviceId::from_bytes(blake3::derive_key("tidegate 2026-11 decisions of a conduit v1", self.id.as_bytes()))
     }
 
     /// Both ends on one device: jobs need no wire.

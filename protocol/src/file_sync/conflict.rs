@@ -3,11 +3,15 @@
 //! Nothing here looks at rows: the resolver finds a conflict, [`ConflictResolver`] says who keeps the path. Whatever it
 //! says, the loser's bytes stay reachable: in a conflict copy, or in the trash.
 
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 
+use crate::codec;
 use crate::hash::ContentHash;
 use crate::id::ConduitId;
-use crate::index::{EntryKind, FileFacts};
+use crate::index::{EntryKind, EntryState, FileFacts};
+use crate::limits::{CLOCK_OFFSET_MS_MAX, MTIME_GRANULARITY_MS};
 use crate::path::EntryPath;
 use crate::time::Stamped;
 
@@ -121,5 +125,142 @@ impl Ruling {
     /// Joins what two devices say of one conflict. Commutative, associative, idempotent.
     pub fn merge(&mut self, other: &Self) {
         self.decision.merge(&other.decision);
+    }
+}
+
+impl Conflict {
+    /// Identifies what both ends hold at and below a path: what a ruling is about.
+    pub(super) fn facts_of<'a>(
+        rows: impl Iterator<Item = (&'a EntryPath, [Option<&'a EntryState>; 2])>,
+    ) -> ContentHash {
+        let mut hasher = blake3::Hasher::new_derive_key("tidegate 2026-11 facts of a conflict v1");
+        for row in rows {
+            codec::encode_to(&row, &mut hasher);
+        }
+        ContentHash::from_bytes(*hasher.finalize().as_bytes())
+    }
+}
+
+/// Says who keeps a path that both ends changed: a person if one has ruled, else the strategy.
+#[derive(Debug, Clone, Copy)]
+pub struct ConflictResolver {
+    /// The conduit's.
+    pub strategy: ConflictStrategy,
+    /// The moment the gate opened, in Unix milliseconds.
+    pub now_ms: u64,
+    /// How far apart both owners' clocks may be, in milliseconds.
+    pub clock_doubt_ms: u64,
+}
+
+/// How a conflict is settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// Not at all: it waits for a person.
+    Held,
+    /// The source's.
+    Source,
+    /// The target's.
+    Target,
+    /// Both stay; the source's keeps the path.
+    Both,
+    /// A content that a person gave.
+    Given(FileFacts),
+}
+
+impl ConflictResolver {
+    /// Decides between what the ends have; `None` is a deletion. At least one of them has something.
+    pub fn settle(&self, ruling: Option<Decision>, source: Option<&EntryKind>, target: Option<&EntryKind>) -> Settled {
+        let wanted = match ruling {
+            Some(Decision::Source) => ConflictStrategy::SourceWins,
+            Some(Decision::Target) => ConflictStrategy::TargetWins,
+            Some(Decision::Both) => ConflictStrategy::CreateConflictFile,
+            Some(Decision::Newest) => ConflictStrategy::NewestWins,
+            Some(Decision::Given(file)) => return Settled::Given(file),
+            None => self.strategy,
+        };
+        match (wanted, source, target) {
+            (ConflictStrategy::PromptUser, ..) => Settled::Held,
+            (ConflictStrategy::SourceWins, ..) => Settled::Source,
+            (ConflictStrategy::TargetWins, ..) => Settled::Target,
+            // A deletion has no time, no size, and nothing to keep: the edit wins.
+            (_, Some(_), None) => Settled::Source,
+            (_, None, _) => Settled::Target,
+            (ConflictStrategy::CreateConflictFile, ..) => Settled::Both,
+            (ConflictStrategy::NewestWins, Some(EntryKind::File(source)), Some(EntryKind::File(target))) => {
+                self.newest(source, target)
+            }
+            (ConflictStrategy::LargestWins, Some(EntryKind::File(source)), Some(EntryKind::File(target))) => {
+                match source.size.cmp(&target.size) {
+                    Ordering::Greater => Settled::Source,
+                    Ordering::Less => Settled::Target,
+                    Ordering::Equal => Settled::Both,
+                }
+            }
+            (ConflictStrategy::NewestWins | ConflictStrategy::LargestWins, Some(_), Some(_)) => Settled::Both,
+        }
+    }
+
+    /// The later time, if it is later beyond the granularity of file systems and the doubt about the clocks.
+    fn newest(&self, source: &FileFacts, target: &FileFacts) -> Settled {
+        let is_known = |file: &FileFacts| {
+            let limit_ms = i128::from(self.now_ms) + i128::from(CLOCK_OFFSET_MS_MAX);
+            i128::from(file.mtime_ns) <= limit_ms * 1_000_000
+        };
+        let doubt_ns = i128::from(MTIME_GRANULARITY_MS + self.clock_doubt_ms) * 1_000_000;
+        let later_ns = i128::from(source.mtime_ns) - i128::from(target.mtime_ns);
+        if later_ns.abs() <= doubt_ns || !is_known(source) || !is_known(target) {
+            Settled::Both
+        } else if later_ns > 0 {
+            Settled::Source
+        } else {
+            Settled::Target
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(size: u64, mtime_s: i64) -> EntryKind {
+        EntryKind::File(FileFacts {
+            content: ContentHash::of(&size.to_be_bytes()),
+            size,
+            mtime_ns: mtime_s * 1_000_000_000,
+            executable: false,
+        })
+    }
+
+    #[test]
+    fn a_strategy_decides_only_what_its_evidence_decides() {
+        use ConflictStrategy as S;
+        let link = EntryKind::Symlink { target: b"t".to_vec() };
+        let directory = EntryKind::Directory { residue: false };
+        let (old, new, near, future) = (file(9, 100), file(1, 200), file(5, 102), file(7, 100_000));
+        for (strategy, source, target, expected) in [
+            (S::CreateConflictFile, Some(&old), Some(&new), Settled::Both),
+            (S::CreateConflictFile, None, Some(&new), Settled::Target),
+            (S::NewestWins, Some(&old), Some(&new), Settled::Target),
+            (S::NewestWins, Some(&new), Some(&old), Settled::Source),
+            (S::NewestWins, Some(&old), Some(&near), Settled::Both),
+            (S::NewestWins, Some(&old), Some(&future), Settled::Both),
+            (S::NewestWins, Some(&link), Some(&new), Settled::Both),
+            (S::NewestWins, Some(&old), None, Settled::Source),
+            (S::LargestWins, Some(&old), Some(&new), Settled::Source),
+            (S::LargestWins, Some(&new), Some(&near), Settled::Target),
+            (S::LargestWins, Some(&old), Some(&file(9, 0)), Settled::Both),
+            (S::LargestWins, Some(&directory), Some(&new), Settled::Both),
+            (S::LargestWins, None, Some(&new), Settled::Target),
+            (S::SourceWins, None, Some(&new), Settled::Source),
+            (S::TargetWins, None, Some(&new), Settled::Target),
+            (S::PromptUser, None, Some(&new), Settled::Held),
+        ] {
+            let resolver = ConflictResolver { strategy, now_ms: 1_000, clock_doubt_ms: 0 };
+            assert_eq!(resolver.settle(None, source, target), expected, "{strategy:?} {source:?} {target:?}");
+        }
+        let resolver = ConflictResolver { strategy: S::PromptUser, now_ms: 1_000_000, clock_doubt_ms: 98_000 };
+        assert_eq!(resolver.settle(Some(Decision::Newest), Some(&old), Some(&new)), Settled::Both, "clocks in doubt");
+        assert_eq!(resolver.settle(Some(Decision::Target), Some(&old), None), Settled::Target, "a person may delete");
+        assert_eq!(resolver.settle(Some(Decision::Both), Some(&old), None), Settled::Source);
     }
 }

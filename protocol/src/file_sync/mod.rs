@@ -12,7 +12,9 @@ mod safety;
 mod undo;
 
 pub use conduit::{Conduit, ConduitError, ConduitSettings, Fetched, Root, Schedule, Selection, SettingError, SyncMode};
-pub use conflict::{Conflict, ConflictKind, ConflictOutcome, ConflictStrategy, Decision, Ruling};
+pub use conflict::{
+    Conflict, ConflictKind, ConflictOutcome, ConflictResolver, ConflictStrategy, Decision, Ruling, Settled,
+};
 pub use generation::{Baseline, Generation, GenerationRecord, GenerationTotals, Phase, Verification};
 pub use job::{DeleteMode, ItemOutcome, JobKey, JobKind, JobProgress, JobSpec, JobState, SkipReason};
 pub use met::MetConflict;

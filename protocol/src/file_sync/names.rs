@@ -23,6 +23,11 @@ impl NameRules {
     /// Any bytes, and links.
     pub const POSIX: Self = Self { folds: false, windows: false, links: true };
 
+    /// What paths are compared by on such a file system: two spellings of one name have one key.
+    pub fn key(self, path: &EntryPath) -> EntryPath {
+        if self.folds { folded(path) } else { path.clone() }
+    }
+
     /// Whether a name can be stored.
     pub fn stores(self, name: &[u8]) -> bool {
         if name.len() > NAME_BYTES_MAX {

@@ -12,7 +12,8 @@ use crate::hash::ContentHash;
 use crate::id::ConduitId;
 use crate::index::{EntryKind, FileFacts, UnknownCause, Version};
 use crate::library_sync::HeadRef;
-use crate::path::EntryPath;
+use crate::limits::DELETES_AT_A_GLANCE_MAX;
+use crate::path::{DirPath, EntryPath};
 use crate::time::Stamp;
 
 /// Hash of a plan's content and of the heads it was resolved from.
@@ -283,6 +284,18 @@ impl Plan {
             && self.halts.iter().all(same_kind)
             && self.totals.replaced <= shown.totals.replaced
             && self.displacing().all(|item| shown_displacing.contains(&codec::encode(item)))
+    }
+
+    /// Directories to be scanned a second time, and on which side, before anything is deleted: those that held what is
+    /// to be deleted on the other side. Empty unless a side would lose more than a glance takes in; approval does not
+    /// stand in for it, as what a person approves may be a tree that was being swapped at that moment.
+    pub fn second_look(&self) -> BTreeSet<(Side, DirPath)> {
+        let deletes = |side| {
+            let deletes = self.operations.on(side).deletes.iter();
+            deletes.filter(|item| matches!(item.action, Action::Remove { .. } | Action::RemoveDirectory { .. }))
+        };
+        let many = Side::BOTH.into_iter().filter(|side| deletes(*side).count() > DELETES_AT_A_GLANCE_MAX);
+        many.flat_map(|side| deletes(side).map(move |item| (side.other(), item.path.parent()))).collect()
     }
 
     fn displacing(&self) -> impl Iterator<Item = &Item> {

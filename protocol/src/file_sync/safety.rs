@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::resolver::Side;
-use super::{Action, ConduitView, DirectionalOps, Item, PlanTotals, PreImage};
+use super::{Action, ConduitView, DirectionalOps, Item, PlanTotals, PreImage, SyncMode, SyncOperations};
 use crate::hash::ContentHash;
 use crate::path::EntryPath;
 
@@ -178,7 +178,9 @@ impl Toll {
         let is_lost = |content: Option<ContentHash>| !content.is_some_and(|content| arriving.contains(&content));
         let lost = |items: &mut dyn Iterator<Item = Option<ContentHash>>| items.filter(|c| is_lost(*c)).count() as u64;
         let leaves = |item: &&Item| item.expect != PreImage::Directory;
-        let removed = ops.deletes.iter().filter(leaves).map(|item| item.expect.content_to_find());
+        let evicted = |item: &&Item| matches!(item.action, Action::Evict { .. });
+        let removed = ops.deletes.iter().filter(leaves).filter(|item| !evicted(item));
+        let removed = removed.map(|item| item.expect.content_to_find());
         let replaced = || ops.copies.iter().filter(|item| item.displaces()).filter(leaves);
         Self {
             deletes: lost(&mut removed.chain(displaced.iter().copied())),
@@ -187,32 +189,38 @@ impl Toll {
             has_operations: !ops.is_empty(),
         }
     }
+}
 
-    /// The sums that a plan shows.
-    pub(super) fn totals(&self, ops: &DirectionalOps, drift_healed: u64) -> PlanTotals {
-        let mut totals = PlanTotals {
-            copies: ops.copies.len() as u64,
-            deletes: ops.deletes.len() as u64,
-            replaced: self.replaced,
-            drift_healed,
-            ..PlanTotals::default()
-        };
-        for item in &ops.copies {
+/// The sums that a plan shows.
+pub(super) fn totals(operations: &SyncOperations, tolls: &[Toll; 2], drift_healed: u64) -> PlanTotals {
+    let replaced = tolls.iter().map(|toll| toll.replaced).sum();
+    let mut totals = PlanTotals { replaced, drift_healed, ..PlanTotals::default() };
+    for side in Side::BOTH {
+        let ops = operations.on(side);
+        totals.copies += ops.copies.len() as u64;
+        totals.deletes += ops.deletes.len() as u64;
+        for item in ops.copies.iter().chain(&ops.deletes) {
             match &item.action {
                 Action::InstallFile { file, .. } => totals.copy_bytes += file.size,
                 Action::RenameFile { .. } => totals.renames += 1,
+                Action::Adopt { .. } => {
+                    totals.adopts += 1;
+                    totals.copies -= 1;
+                }
+                Action::Evict { .. } => {
+                    totals.evictions += 1;
+                    totals.deletes -= 1;
+                }
                 Action::MakeDirectory { .. }
                 | Action::InstallSymlink { .. }
                 | Action::SetMetadata { .. }
-                | Action::Remove { .. }
-                | Action::RemoveDirectory { .. }
-                | Action::Adopt { .. }
                 | Action::Respell { .. }
-                | Action::Evict { .. } => {}
+                | Action::Remove { .. }
+                | Action::RemoveDirectory { .. } => {}
             }
         }
-        totals
     }
+    totals
 }
 
 /// The content that an item puts at a path.
@@ -230,26 +238,31 @@ fn arrival(item: &Item) -> Option<ContentHash> {
     }
 }
 
-/// What stops a mirror, the gravest first. `unseen` counts what the source never had, nor anything after it:
-/// what an unverified run of this conduit has put on the target is the source's own, and nobody has to be asked
-/// before an edit follows it.
-pub(super) fn halts(view: &ConduitView<'_>, toll: &Toll, unseen: u64) -> Vec<Halt> {
+/// What stops a plan, the gravest first. `unseen` counts what the source of a one-way conduit never had, nor anything
+/// after it: what an unverified run of this conduit has put on the target is the source's own, and nobody has to be
+/// asked before an edit follows it.
+pub(super) fn halts(view: &ConduitView<'_>, tolls: &[Toll; 2], unseen: u64) -> Vec<Halt> {
     let mut halts = Vec::new();
-    if !view.guards.enabled || !toll.has_operations {
+    if !tolls.iter().any(|toll| toll.has_operations) {
         return halts;
     }
-    let had = view.baseline.map_or(0, |baseline| baseline.top_entries.0);
-    if had >= EMPTIED_TOP_ENTRIES_MIN && view.source.top_entries() == 0 {
-        halts.push(Halt::RootEmptied { side: Side::Source, had });
+    let gone = Side::BOTH.into_iter().filter(|side| !view.side(*side).has_root());
+    halts.extend(gone.map(|side| Halt::RootGone { side }));
+    if !view.guards.enabled {
+        return halts;
     }
-    let files = view.target.file_count();
-    if view.guards.is_mass_delete(toll.deletes, files) {
-        halts.push(Halt::MassDelete { side: Side::Target, deletes: toll.deletes, files });
+    halts.extend(emptied(view));
+    for side in Side::BOTH {
+        let (deletes, files) = (tolls[side as usize].deletes, view.side(side).file_count());
+        if view.guards.is_mass_delete(deletes, files) {
+            halts.push(Halt::MassDelete { side, deletes, files });
+        }
     }
     match view.baseline {
         None => {
+            let toll = &tolls[Side::Target as usize];
             let displaced = (toll.deletes + toll.replaces).min(unseen);
-            if displaced > 0 {
+            if view.conduit.mode.is_one_way() && displaced > 0 {
                 halts.push(Halt::FirstMirror { displaced });
             }
         }
@@ -263,4 +276,19 @@ pub(super) fn halts(view: &ConduitView<'_>, toll: &Toll, unseen: u64) -> Vec<Hal
         }
     }
     halts
+}
+
+/// The one side that became empty, if it could empty the other.
+fn emptied(view: &ConduitView<'_>) -> Option<Halt> {
+    let baseline = view.baseline?;
+    let empty = Side::BOTH.map(|side| view.side(side).top_entries() == 0);
+    let (side, had) = match (view.conduit.mode, empty) {
+        (SyncMode::Mirror | SyncMode::Selective, [true, _]) | (SyncMode::Bidirectional, [true, false]) => {
+            (Side::Source, baseline.top_entries.0)
+        }
+        (SyncMode::Bidirectional, [false, true]) => (Side::Target, baseline.top_entries.1),
+        (SyncMode::Mirror | SyncMode::Selective, [false, _])
+        | (SyncMode::Bidirectional, [true, true] | [false, false]) => return None,
+    };
+    (had >= EMPTIED_TOP_ENTRIES_MIN).then_some(Halt::RootEmptied { side, had })
 }

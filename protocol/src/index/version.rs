@@ -65,6 +65,16 @@ impl Version {
         other.0.iter().all(|(device, number)| self.get(*device) >= *number)
     }
 
+    /// Whether any device has an event in both: whether both speak of one life of a path.
+    pub fn is_related(&self, other: &Self) -> bool {
+        self.0.iter().any(|(device, _)| other.get(*device) > 0)
+    }
+
+    /// The newest event of each device.
+    pub fn events(&self) -> impl Iterator<Item = (DeviceId, u64)> + '_ {
+        self.0.iter().copied()
+    }
+
     /// Number of the newest event of `device`; 0 if there is none.
     pub fn get(&self, device: DeviceId) -> u64 {
         self.0.binary_search_by_key(&device, |(d, _)| *d).map_or(0, |at| self.0[at].1)

@@ -21,6 +21,7 @@ mod recover;
 mod refused;
 mod scan;
 mod stage;
+mod texts;
 mod trash;
 mod trashed;
 
@@ -39,6 +40,7 @@ pub use recover::{Planned, Recovered};
 pub use refused::Refused;
 pub use scan::{Found, SCAN_BATCH_MAX, ScanError, ScanProgress, ScanReport, ScanSpec, Scope, Sink, SinkClosed, scan};
 pub use stage::{Download, NewContent, Ready, Staged, Workshop};
+pub use texts::{TEXT_BYTES_MAX, keep_text, kept_text, tidy_texts};
 pub use trash::{Trash, purge, restore, trash_of};
 pub use trashed::{
     Bin, TRASH_LISTED_MAX, TrashListing, Trashed, find_trashed, hash_trashed, list_trash, purge_trashed,

@@ -88,6 +88,5 @@ const fn name(error: &ConduitError) -> &'static str {
         ConduitError::MirrorTargetWritten(_) => "mirror_target_written",
         ConduitError::OneWayCycle => "one_way_cycle",
         ConduitError::Setting(_) => "setting",
-        ConduitError::ModeNotSupported(_) => "mode_not_supported",
     }
 }

@@ -10,13 +10,15 @@ use super::runner::Tree;
 
 const TEXT: &str = include_str!("../../corpus/scenarios.toml");
 
-/// What is read of the corpus. Topologies (several conduits over several devices) are not.
+/// The corpus.
 #[derive(Debug, Deserialize)]
 pub struct Corpus {
     /// Version of the format.
     pub schema: u32,
     /// Cases of one conduit.
     pub scenario: Vec<Scenario>,
+    /// Cases of several conduits over several devices.
+    pub topology: Vec<super::model::TopologyRow>,
     /// Cases of the gate.
     pub gate: Vec<super::gate::GateRow>,
     /// Cases of the rules of creation.

@@ -6,15 +6,14 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::de::DeserializeOwned;
-use tidegate::api::words;
 use tidegate_protocol::path::EntryPath;
 
 use super::conduits::ConfigRow;
-use super::format::{Edit, Mode, Names, Scenario};
+use super::format::{Edit, Scenario};
 use super::gate::GateRow;
-use super::model::ModelWorld;
+use super::model::{ModelWorld, TopologyRow};
 use super::real::{Pair, RealWorld};
-use super::runner::{World, failures};
+use super::runner::failures;
 
 /// What is said of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +87,11 @@ pub fn judge(
                 }
                 "gate" => read(row).map_or_else(|bad| bad, |row: GateRow| compare(&row.answer(), &row.expect)),
                 "config" => read(row).map_or_else(|bad| bad, |row: ConfigRow| compare(&row.answer(), &row.expect)),
-                other => Verdict::NotApplicable(format!("{other} rows (several conduits at work) are not run here")),
+                "topology" if pair.is_none() => {
+                    read(row).map_or_else(|bad| bad, |row: TopologyRow| ran(|| row.failures()))
+                }
+                "topology" => Verdict::NotApplicable("several conduits over more than two nodes".to_owned()),
+                other => Verdict::Failed(vec![format!("no such kind of row: {other}")]),
             };
             let id = row.get("id").and_then(toml::Value::as_str).unwrap_or("?").to_owned();
             table.0.push(Judged { id, verdict });
@@ -115,15 +118,14 @@ pub fn scenario_verdict(scenario: &Scenario, pair: Option<&mut Pair>) -> Verdict
         return Verdict::NotApplicable(why);
     }
     let Some(pair) = pair else {
-        return model_cannot(scenario)
-            .map_or_else(|| ran(scenario, &mut ModelWorld::new(&scenario.head)), Verdict::NotApplicable);
+        return ran(|| failures(scenario, &mut ModelWorld::new(&scenario.head)));
     };
     if let Some(why) = RealWorld::cannot(scenario) {
         return Verdict::NotApplicable(why);
     }
     let verdict = match pair.world(scenario) {
         Ok(mut world) => {
-            let verdict = ran(scenario, &mut world);
+            let verdict = ran(|| failures(scenario, &mut world));
             world.missed().map_or(verdict, |why| Verdict::NotApplicable(why.to_owned()))
         }
         Err(error) => Verdict::Failed(vec![error.to_string()]),
@@ -140,9 +142,9 @@ pub fn scenario_verdict(scenario: &Scenario, pair: Option<&mut Pair>) -> Verdict
     }
 }
 
-/// A world that cannot go on panics; that says something about this scenario and nothing about the next.
-fn ran(scenario: &Scenario, world: &mut dyn World) -> Verdict {
-    match catch_unwind(AssertUnwindSafe(|| failures(scenario, world))) {
+/// A world that cannot go on panics; that says something about this row and nothing about the next.
+fn ran(row: impl FnOnce() -> Vec<String>) -> Verdict {
+    match catch_unwind(AssertUnwindSafe(row)) {
         Ok(failures) if failures.is_empty() => Verdict::Passed,
         Ok(failures) => Verdict::Failed(failures),
         Err(panic) => {
@@ -150,21 +152,6 @@ fn ran(scenario: &Scenario, world: &mut dyn World) -> Verdict {
             Verdict::Failed(vec![format!("could not go on: {}", text.unwrap_or("for reasons unknown"))])
         }
     }
-}
-
-/// Why a scenario cannot be brought about in the model, if it cannot.
-fn model_cannot(scenario: &Scenario) -> Option<String> {
-    let head = &scenario.head;
-    if head.mode != Mode::Mirror {
-        return Some(format!("{} is not supported by this version", words::mode(head.mode.into())));
-    }
-    if head.fs_source != Names::Posix || head.fs_target != Names::Posix {
-        return Some("the model's disks tell all names apart".to_owned());
-    }
-    let not_modelled = |edit: &&Edit| {
-        matches!(edit, Edit::DiskFullFor { .. } | Edit::DiskOk | Edit::Rollback { .. } | Edit::RestoredBackup)
-    };
-    scenario.edits().find(not_modelled).map(|edit| format!("a tree in memory has no {edit:?}"))
 }
 
 /// Why no disk of this kind can get into the state that a scenario wants.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidegate_protocol::file_sync::Side;
+use tidegate_protocol::file_sync::{NameRules, Side};
 
 use super::format::{During, Edit, Kind, Mode, Outcome, Round, Scenario};
 use super::model::Disk;
@@ -21,6 +21,12 @@ const GENERATIONS_MAX: u32 = 10;
 pub trait World {
     /// A person edits one side between generations.
     fn edit(&mut self, side: Side, edit: &Edit);
+
+    /// A person decides about the conflict at a path.
+    fn rule(&mut self, path: &str, answer: &str);
+
+    /// A person chooses another selection.
+    fn select(&mut self, chosen: &[String]);
 
     /// Runs one generation, or finds nothing to do. `during` falls inside it; `approve` stands for a person
     /// who approves the plan that is held.
@@ -47,6 +53,8 @@ pub struct Report {
     pub conflicts: Vec<(String, Kind)>,
     /// Files whose content was installed.
     pub installs: u64,
+    /// Some of it could not be done, for this reason.
+    pub partial: Option<&'static str>,
 }
 
 /// Everything in which a world differs from what a scenario expects; empty if nothing does.
@@ -65,13 +73,19 @@ fn run(mode: Mode, round: &Round, world: &mut dyn World, fail: &mut dyn FnMut(St
             world.edit(side, edit);
         }
     }
+    if let Some(chosen) = &round.select {
+        world.select(chosen);
+    }
+    for (path, answer) in &round.resolve {
+        world.rule(path, answer);
+    }
     let before = [world.tree(Side::Source), world.tree(Side::Target)];
     let reports = settle(round, world);
     let last = reports.last().expect("at least one generation");
 
     let outcome = match (last.held, last.planned && round.settle) {
         (Some(why), _) => Outcome::Held(why.to_owned()),
-        (None, true) => Outcome::Partial("still plans something".to_owned()),
+        (None, true) => Outcome::Partial(last.partial.unwrap_or("still plans something").to_owned()),
         (None, false) => Outcome::Ok,
     };
     if outcome != round.outcome {
@@ -79,7 +93,8 @@ fn run(mode: Mode, round: &Round, world: &mut dyn World, fail: &mut dyn FnMut(St
     }
     let (source, target) = (world.tree(Side::Source), world.tree(Side::Target));
     let accepted = round.accepted();
-    let which = accepted.iter().position(|trees| *trees == (source.clone(), target.clone()));
+    let shown = (with_placeholders(&source), with_placeholders(&target));
+    let which = accepted.iter().position(|trees| *trees == shown);
     if which.is_none() && !accepted.is_empty() {
         fail(format!("source {source:?}, target {target:?}; expected {accepted:?}"));
     }
@@ -103,6 +118,39 @@ fn run(mode: Mode, round: &Round, world: &mut dyn World, fail: &mut dyn FnMut(St
         }
     }
     check_always(mode, round, &before, world, fail);
+}
+
+/// A tree in which conflict copies have the corpus's names for them.
+pub fn with_placeholders(tree: &Tree) -> Tree {
+    let mut copies: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for path in tree.keys() {
+        if let Some((copy, of, _)) = as_copy(path) {
+            copies.entry(of).or_default().insert(copy);
+        }
+    }
+    let shown = tree.iter().map(|(path, content)| {
+        let Some((copy, of, tail)) = as_copy(path) else { return (path.clone(), content.clone()) };
+        let number = match copies[&of].iter().position(|known| *known == copy) {
+            Some(0) | None => String::new(),
+            Some(at) => format!("#{}", at + 1),
+        };
+        (format!("{{conflict{number}:{of}:target}}{tail}"), content.clone())
+    });
+    shown.collect()
+}
+
+/// A path at or below a conflict copy: the copy, what it is one of, and the rest of the path.
+fn as_copy(path: &str) -> Option<(String, String, String)> {
+    let begin = path.find(" (conflict ")?;
+    let end = begin + path[begin..].find(')')? + 1;
+    let mut rest = &path[end..];
+    let digits = rest.strip_prefix('-').map_or(0, |tail| tail.len() - tail.trim_start_matches(char::is_numeric).len());
+    if digits > 0 {
+        rest = &rest[1 + digits..];
+    }
+    let (extension, tail) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let copy = path[..path.len() - tail.len()].to_owned();
+    Some((copy, path[..begin].to_owned() + extension, tail.to_owned()))
 }
 
 /// Generations until nothing is planned or it is held.
@@ -142,7 +190,7 @@ fn check_always(mode: Mode, round: &Round, before: &[Tree; 2], world: &mut dyn W
 /// What a person's own edit does to what he wrote before.
 fn supersede(tree: &mut Tree, edit: &Edit) {
     if *edit != Edit::Crash {
-        let mut disk = Disk::new(tree);
+        let mut disk = Disk::new(tree, NameRules::POSIX);
         disk.edit(edit, 0);
         *tree = disk.tree();
     }

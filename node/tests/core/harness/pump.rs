@@ -134,7 +134,7 @@ impl World {
                 }
             }
             Output::Put(leg) => self.put(index, leg),
-            Output::ReadContent(_) | Output::Remember { .. } => {}
+            Output::ReadContent(_) | Output::KeepTexts(_) | Output::Remember { .. } => {}
             Output::Clean { .. } => self.trace.push((index, "clean".to_owned())),
             Output::Event { event, .. } => self.happened.push((index, *event)),
             Output::Audit { ticket, location, items } => {

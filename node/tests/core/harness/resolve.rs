@@ -38,9 +38,9 @@ pub(crate) fn resolve(
         clock_doubt_ms: facts.clock_doubt_ms,
     };
     let view = ConduitView { conduit, source: &source, target: &target, baseline, base: &rows, guards, circumstances };
-    let why = why.map(|path| SyncResolver::why(&synced, &view, path));
+    let why = why.map(|path| SyncResolver::why(&view, path).unwrap());
     let plan = SyncResolver::resolve(synced, &view).map_err(|error| error.to_string())?;
-    let base = if plan.is_empty() { SyncResolver::base_changes(&view, None) } else { Vec::new() };
+    let base = if plan.is_empty() { SyncResolver::base_changes(&view, None).unwrap() } else { Vec::new() };
     let next = Baseline {
         generation: 0,
         heads: plan.heads.clone(),

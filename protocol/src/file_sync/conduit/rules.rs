@@ -1,10 +1,9 @@
 //! The rules under which a conduit may be created and set, from the definitions alone.
 
-use globset::Glob;
-
 use super::{Conduit, ConduitSettings, Root, Schedule, SyncMode};
 use crate::file_sync::Side;
 use crate::id::Label;
+use crate::index::IgnoreRules;
 use crate::limits::{INTERVAL_MS_MIN, PARALLEL_TRANSFERS_MAX, RULE_BYTES_MAX, RULES_MAX, SETTLE_MS_MIN};
 use crate::path::is_internal;
 
@@ -41,9 +40,6 @@ pub enum ConduitError {
     /// A setting outside its bounds.
     #[error(transparent)]
     Setting(#[from] SettingError),
-    /// This version has no law for the mode.
-    #[error("{0:?} mode is not supported by this version")]
-    ModeNotSupported(SyncMode),
 }
 
 /// Why a setting was refused.
@@ -98,14 +94,6 @@ pub fn check(new: &Conduit, existing: &[Conduit], is_indexed: impl Fn(&Root) -> 
     Ok(check_settings(&new.settings)?)
 }
 
-/// Refuses the modes that the resolver has no law for. Asked after [`check`].
-pub const fn check_mode(mode: SyncMode) -> Result<(), ConduitError> {
-    match mode {
-        SyncMode::Mirror => Ok(()),
-        SyncMode::Bidirectional | SyncMode::Selective => Err(ConduitError::ModeNotSupported(mode)),
-    }
-}
-
 /// Checks settings against their bounds, on creation and on every later change.
 pub fn check_settings(settings: &ConduitSettings) -> Result<(), SettingError> {
     match settings.schedule.value {
@@ -117,13 +105,14 @@ pub fn check_settings(settings: &ConduitSettings) -> Result<(), SettingError> {
         return Err(SettingError::ParallelTransfers);
     }
     let selection = &settings.selection.value;
-    let too_many = selection.subtrees.len() + selection.globs.len() > RULES_MAX;
-    if too_many || selection.globs.iter().any(|glob| glob.len() > RULE_BYTES_MAX) {
+    let paths = selection.subtrees.len() + selection.pins.len() + selection.fetched.len();
+    let patterns = || selection.globs.iter().chain(&selection.exclude);
+    if paths + patterns().count() > RULES_MAX || patterns().any(|glob| glob.len() > RULE_BYTES_MAX) {
         return Err(SettingError::SelectionTooLarge);
     }
-    for pattern in &selection.globs {
-        if let Err(error) = Glob::new(pattern) {
-            return Err(SettingError::Pattern { pattern: pattern.clone(), why: error.kind().to_string() });
+    for pattern in patterns() {
+        if let Err(error) = IgnoreRules::new(std::slice::from_ref(pattern)) {
+            return Err(SettingError::Pattern { pattern: pattern.clone(), why: error.to_string() });
         }
     }
     Ok(())

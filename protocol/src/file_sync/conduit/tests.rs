@@ -137,11 +137,3 @@ fn settings_have_bounds() {
     settings.selection.value.globs = vec!["a[".into()];
     assert!(matches!(check_settings(&settings), Err(SettingError::Pattern { .. })));
 }
-
-#[test]
-fn modes_without_a_law_are_refused_by_name() {
-    assert_eq!(check_mode(SyncMode::Mirror), Ok(()));
-    for mode in [SyncMode::Bidirectional, SyncMode::Selective] {
-        assert_eq!(check_mode(mode), Err(ConduitError::ModeNotSupported(mode)));
-    }
-}

@@ -2,11 +2,22 @@
 //!
 //! The same index gives the same plan, byte for byte; a plan lists copies in walk order (a directory before
 //! what is in it) and deletes in reverse (what is in a directory before it). What is not known is never
-//! taken for absent. Only mirror mode is decided here so far; the others are refused by [`ResolveError`].
+//! taken for absent. Each mode has a law of one name (`mirror`, `bidirectional`, `selective`), all share one walk (`merge`).
 
+mod base;
+mod bidirectional;
+mod copies;
+mod decision;
+mod fold;
+mod frames;
+mod items;
+mod merge;
 mod mirror;
 mod moves;
+mod places;
 mod rule;
+mod scope;
+mod selective;
 mod touched;
 mod view;
 mod walk;
@@ -23,11 +34,14 @@ pub use self::view::{BaseChange, BaseView, Circumstances, ConduitView, NoBase, S
 
 pub(super) use self::moves::pair as pair_moves;
 
-use self::mirror::Mirror;
+use self::merge::Merge;
+use self::scope::Scope;
 use self::walk::Span;
-use super::{Conflict, Item, Plan, Skip, SyncMode, safety};
+use super::safety::{self, Toll};
+use super::{Conflict, Item, Plan, Skip, SyncMode};
 use crate::hash::ContentHash;
 use crate::id::ConduitId;
+use crate::index::RuleError;
 use crate::library_sync::LibrarySynced;
 use crate::path::EntryPath;
 
@@ -74,7 +88,7 @@ impl DirectionalOps {
 }
 
 /// Why nothing was resolved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
     /// The token was granted for another conduit.
     #[error("the gate was opened for {opened:?}, not for {asked:?}")]
@@ -84,23 +98,30 @@ pub enum ResolveError {
         /// Which was to be resolved.
         asked: ConduitId,
     },
-    /// No law for this mode yet.
-    #[error("{0:?} mode is not supported by this version")]
-    ModeNotSupported(SyncMode),
+    /// A pattern of the selection.
+    #[error("the selection is not understood: {0}")]
+    Selection(#[from] RuleError),
 }
 
 /// What a resolve found, before guards and sums.
 #[derive(Default)]
 struct Findings {
-    ops: DirectionalOps,
+    /// By the end that changes.
+    ops: [DirectionalOps; 2],
     conflicts: Vec<Conflict>,
     skips: Vec<Skip>,
-    /// The content of every file or link that goes to the trash with a directory that is replaced whole;
+    /// By end, the content of every file or link that goes to the trash with a directory that is replaced whole;
     /// `None` for what has no content to look up again.
-    displaced: Vec<Option<ContentHash>>,
+    displaced: [Vec<Option<ContentHash>>; 2],
     drift_healed: u64,
-    /// Files and links that would be displaced in a state that the source's does not follow from.
+    /// Files and links of a one-way target that would be displaced in a state that the source's does not follow from.
     unseen: u64,
+}
+
+impl Findings {
+    const fn on(&mut self, side: Side) -> &mut DirectionalOps {
+        &mut self.ops[side as usize]
+    }
 }
 
 /// The one function from index to plan.
@@ -110,15 +131,17 @@ impl SyncResolver {
     /// Resolves one conduit. The token proves that the view is not stale; its heads go into the plan's id.
     pub fn resolve(synced: LibrarySynced, view: &ConduitView<'_>) -> Result<Plan, ResolveError> {
         check(&synced, view)?;
-        let findings = Mirror::decide(view, &synced, [Span::All]);
+        let scope = scope(view)?;
+        let findings = Merge::decide(view, Some(&synced), scope.as_ref(), &[Span::All]);
         Ok(conclude(synced, view, findings))
     }
 
     /// Resolves one conduit at the cost of what changed. Gives the plan that [`SyncResolver::resolve`] gives.
     ///
     /// `touched` holds at least every path of which either end's row changed since the heads of
-    /// `view.baseline`; `previous` is the plan that was resolved at those heads and found empty. If there is
-    /// no such plan to go on from, or rules changed since, everything is visited.
+    /// `view.baseline`; `previous` is the plan that was resolved at those heads and found empty, and `view.base` is
+    /// what [`SyncResolver::base_changes`] made of it. If there is no such plan to go on from, or rules changed
+    /// since, or what is selected hangs on more than each path, everything is visited.
     pub fn resolve_touched(
         synced: LibrarySynced,
         view: &ConduitView<'_>,
@@ -126,29 +149,35 @@ impl SyncResolver {
         previous: &Plan,
     ) -> Result<Plan, ResolveError> {
         check(&synced, view)?;
-        if !touched::can_follow(view, previous) {
+        let scope = scope(view)?;
+        if !touched::can_follow(view, scope.as_ref(), previous) {
             return Self::resolve(synced, view);
         }
-        let spans = touched::spans(view, touched, previous);
-        let mut findings = Mirror::decide(view, &synced, spans.iter().cloned().map(Span::Subtree));
+        let touched = touched::with_listed(view, touched, previous);
+        let spans = touched::spans(view, scope.as_ref(), &touched, previous);
+        let mut findings = Merge::decide(view, Some(&synced), scope.as_ref(), &spans);
         touched::carry_over(&mut findings, &spans, previous);
         Ok(conclude(synced, view, findings))
     }
-}
 
-/// What follows a verified plan, and what answers questions.
-impl SyncResolver {
     /// How the base rows change when an empty plan is verified over `view`: at the `touched` paths, or everywhere.
-    pub fn base_changes(view: &ConduitView<'_>, touched: Option<&BTreeSet<EntryPath>>) -> Vec<(EntryPath, BaseChange)> {
-        let _ = (view, touched);
-        Vec::new()
+    /// In path order; only real changes are named.
+    pub fn base_changes(
+        view: &ConduitView<'_>,
+        touched: Option<&BTreeSet<EntryPath>>,
+    ) -> Result<Vec<(EntryPath, BaseChange)>, ResolveError> {
+        Ok(base::changes(view, scope(view)?.as_ref(), touched).into_iter().collect())
     }
 
-    /// Which facts and which rule decide the fate of one path.
-    pub fn why(synced: &LibrarySynced, view: &ConduitView<'_>, path: &EntryPath) -> Why {
-        let _ = synced;
+    /// Which facts and which rule decide the fate of one path. Nothing is planned, so no gate is asked.
+    pub fn why(view: &ConduitView<'_>, path: &EntryPath) -> Result<Why, ResolveError> {
+        let scope = scope(view)?;
+        let span = touched::span_of(view, scope.as_ref(), path);
+        let (findings, rule) = Merge::explain(view, scope.as_ref(), &[span], path);
         let (source, target, base) = (view.source.entry(path), view.target.entry(path), view.base.entry(path));
-        Why { source, target, base, rule: Rule::InStep, conflict: None }
+        let about = |conflict: &&Conflict| conflict.path == *path || path.is_below(&conflict.path);
+        let rule = rule.unwrap_or_else(|| if view.is_outside(path) { Rule::Hidden } else { Rule::InStep });
+        Ok(Why { source, target, base, rule, conflict: findings.conflicts.iter().find(about).cloned() })
     }
 }
 
@@ -156,22 +185,23 @@ fn check(synced: &LibrarySynced, view: &ConduitView<'_>) -> Result<(), ResolveEr
     if synced.conduit() != view.conduit.id {
         return Err(ResolveError::OtherConduit { opened: synced.conduit(), asked: view.conduit.id });
     }
+    Ok(())
+}
+
+fn scope(view: &ConduitView<'_>) -> Result<Option<Scope>, ResolveError> {
     match view.conduit.mode {
-        SyncMode::Mirror => Ok(()),
-        mode @ (SyncMode::Bidirectional | SyncMode::Selective) => Err(ResolveError::ModeNotSupported(mode)),
+        SyncMode::Selective => Ok(Some(Scope::new(view)?)),
+        SyncMode::Mirror | SyncMode::Bidirectional => Ok(None),
     }
 }
 
 fn conclude(synced: LibrarySynced, view: &ConduitView<'_>, mut findings: Findings) -> Plan {
-    moves::pair(&mut findings.ops);
-    let toll = safety::Toll::of(&findings.ops, &findings.displaced);
-    let halts = safety::halts(view, &toll, findings.unseen);
-    let totals = toll.totals(&findings.ops, findings.drift_healed);
-    let operations = SyncOperations {
-        source_to_target: findings.ops,
-        target_to_source: DirectionalOps::default(),
-        conflicts: findings.conflicts,
-    };
+    findings.ops.iter_mut().for_each(moves::pair);
+    let tolls = Side::BOTH.map(|side| Toll::of(&findings.ops[side as usize], &findings.displaced[side as usize]));
+    let halts = safety::halts(view, &tolls, findings.unseen);
+    let [target_to_source, source_to_target] = findings.ops;
+    let operations = SyncOperations { source_to_target, target_to_source, conflicts: findings.conflicts };
+    let totals = safety::totals(&operations, &tolls, findings.drift_healed);
     let definition = view.conduit.definition();
     Plan::new(view.conduit.id, definition, synced.into_heads(), operations, halts, findings.skips, totals)
 }

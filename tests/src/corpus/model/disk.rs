@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidegate_protocol::path::EntryPath;
+use tidegate_protocol::file_sync::NameRules;
+use tidegate_protocol::path::{DirPath, EntryPath, Name};
 
 use crate::corpus::format::Edit;
 use crate::corpus::runner::{Contents, Tree};
@@ -32,6 +33,10 @@ pub(in crate::corpus) struct Disk {
     pub(super) unreadable: BTreeSet<EntryPath>,
     pub(super) trash: Contents,
     pub(super) root: RootFault,
+    /// Paths for which there is no room.
+    pub(super) full: BTreeSet<EntryPath>,
+    /// What names it can store and tell apart.
+    pub(super) names: NameRules,
 }
 
 pub(super) fn path(text: &str) -> EntryPath {
@@ -39,9 +44,9 @@ pub(super) fn path(text: &str) -> EntryPath {
 }
 
 impl Disk {
-    pub(in crate::corpus) fn new(tree: &Tree) -> Self {
-        let (nodes, unreadable) = (BTreeMap::new(), BTreeSet::new());
-        let mut disk = Self { nodes, unreadable, trash: Contents::new(), root: RootFault::None };
+    pub(in crate::corpus) fn new(tree: &Tree, names: NameRules) -> Self {
+        let (nodes, unreadable, full) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        let mut disk = Self { nodes, unreadable, trash: Contents::new(), root: RootFault::None, full, names };
         disk.add(tree);
         disk
     }
@@ -59,8 +64,24 @@ impl Disk {
         }
     }
 
+    /// The path under which the disk finds what is asked for: a disk that folds names keeps the spelling of the first.
+    pub(super) fn found(&self, path: &EntryPath) -> EntryPath {
+        if !self.names.folds {
+            return path.clone();
+        }
+        let mut at = DirPath::TOP;
+        for name in path.names() {
+            let wanted = at.child(&Name::new(name).expect("a name of a path")).expect("a path as long as that one");
+            let key = self.names.key(&wanted);
+            let twin = self.nodes.keys().find(|node| self.names.key(node) == key);
+            at = DirPath::below_top(twin.cloned().unwrap_or(wanted));
+        }
+        at.as_entry().cloned().expect("a path has a name")
+    }
+
     /// Puts a node at a path, with the directories above it, over whatever stood in its way.
     pub(super) fn put(&mut self, path: &EntryPath, node: Node) {
+        let path = &self.found(path);
         for above in path.ancestors() {
             if self.nodes.get(&above) != Some(&Node::Directory) {
                 self.nodes.insert(above, Node::Directory);
@@ -74,6 +95,7 @@ impl Disk {
 
     /// Takes a path and everything below it away, in path order.
     pub(super) fn take(&mut self, path: &EntryPath) -> Vec<(EntryPath, Node)> {
+        let path = &self.found(path);
         let gone: Vec<EntryPath> = self.at_and_below(path).cloned().collect();
         gone.into_iter().filter_map(|at| self.nodes.remove(&at).map(|node| (at, node))).collect()
     }
@@ -100,7 +122,7 @@ impl Disk {
     pub(in crate::corpus) fn edit(&mut self, edit: &Edit, clock_s: i64) {
         match edit {
             Edit::Write { path: at, content, mtime_s } => {
-                let at = path(at);
+                let at = self.found(&path(at));
                 let executable = matches!(self.nodes.get(&at), Some(Node::File { executable: true, .. }));
                 let mtime_ns = mtime_s.unwrap_or(clock_s) * NS_PER_S;
                 self.put(&at, Node::File { content: content.clone(), mtime_ns, executable });
@@ -108,8 +130,9 @@ impl Disk {
             Edit::MakeDirectory { path: at } => self.put(&path(at), Node::Directory),
             Edit::Remove { path: at } => drop(self.take(&path(at))),
             Edit::Move { from, to } => {
-                let taken = self.take(&path(from));
-                self.put_at(&path(from), &path(to), taken);
+                let from = self.found(&path(from));
+                let taken = self.take(&from);
+                self.put_at(&from, &path(to), taken);
             }
             Edit::Copy { from, to } => {
                 let from = path(from);
@@ -133,14 +156,18 @@ impl Disk {
             Edit::RootMissing => self.root = RootFault::Missing,
             Edit::RootReplaced => self.root = RootFault::Replaced,
             Edit::RootOk => self.root = RootFault::None,
-            Edit::DiskFullFor { .. } | Edit::DiskOk | Edit::Rollback { .. } | Edit::RestoredBackup | Edit::Crash => {
-                panic!("{edit:?} has no meaning for a tree in memory")
+            Edit::DiskFullFor { path: at } => drop(self.full.insert(path(at))),
+            Edit::DiskOk => self.full.clear(),
+            Edit::Rollback { path: at, content } => {
+                let content = content.clone();
+                self.put(&path(at), Node::File { content, mtime_ns: 0, executable: false });
             }
+            Edit::RestoredBackup | Edit::Crash => panic!("{edit:?} is not about a disk alone"),
         }
     }
 
     /// Puts what was at and below `from` at and below `to`.
-    fn put_at(&mut self, from: &EntryPath, to: &EntryPath, nodes: Vec<(EntryPath, Node)>) {
+    pub(super) fn put_at(&mut self, from: &EntryPath, to: &EntryPath, nodes: Vec<(EntryPath, Node)>) {
         self.take(to);
         for (at, node) in nodes {
             let tail = &at.as_stored()[from.as_stored().len()..];

@@ -1,9 +1,9 @@
 //! An index in memory, and the scan that keeps it true.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use globset::GlobSet;
-use tidegate_protocol::file_sync::{Side, SideView};
+use tidegate_protocol::file_sync::{NameRules, SideView};
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{DeviceId, Epoch, Sequence};
 use tidegate_protocol::index::{Entry, EntryKind, EntryState, FileFacts, UnknownCause, Version};
@@ -15,17 +15,48 @@ use super::disk::{Disk, Node};
 /// What a device believes of one of its trees.
 pub(super) struct Index {
     device: DeviceId,
-    side: Side,
     hide: GlobSet,
     rows: BTreeMap<EntryPath, (EntryState, Sequence)>,
     last: u64,
+    names: NameRules,
+    /// Numbers of events never repeat, not even over a restore.
+    events: u64,
     /// What jobs said they would leave at a path, with the version that travelled along.
     announced: BTreeMap<EntryPath, EntryState>,
 }
 
 impl Index {
-    pub(super) const fn new(device: DeviceId, side: Side, hide: GlobSet) -> Self {
-        Self { device, side, hide, rows: BTreeMap::new(), last: 0, announced: BTreeMap::new() }
+    pub(super) const fn new(device: DeviceId, names: NameRules, hide: GlobSet) -> Self {
+        Self { device, hide, rows: BTreeMap::new(), last: 0, names, events: 0, announced: BTreeMap::new() }
+    }
+
+    /// The device lost its index.
+    pub(super) fn forget(&mut self) {
+        self.rows.clear();
+    }
+
+    /// Records another version for what is there, or was.
+    pub(super) fn adopt(&mut self, path: &EntryPath, version: &Version) {
+        let row = match self.rows.get(path).and_then(|(row, _)| row.present()) {
+            Some(entry) => EntryState::Present(Entry { kind: entry.kind.clone(), version: version.clone() }),
+            None => EntryState::Deleted(version.clone()),
+        };
+        self.record(path, row);
+    }
+
+    /// The row as a job found it, for one that leaves without an event.
+    pub(super) fn version(&self, path: &EntryPath) -> Version {
+        self.rows.get(path).map_or(Version::NONE, |(row, _)| row.version().clone())
+    }
+
+    fn record(&mut self, path: &EntryPath, row: EntryState) {
+        self.last += 1;
+        self.rows.insert(path.clone(), (row, Sequence(self.last)));
+    }
+
+    /// Paths whose rows were written after that.
+    pub(super) fn touched_since(&self, sequence: Sequence) -> BTreeSet<EntryPath> {
+        self.rows.iter().filter(|(_, (_, at))| *at > sequence).map(|(path, _)| path.clone()).collect()
     }
 
     pub(super) fn announce(&mut self, path: &EntryPath, row: EntryState) {
@@ -66,28 +97,37 @@ impl Index {
     /// Writes a row if it says something new; with the announced version if it says what was announced.
     fn write(&mut self, path: &EntryPath, kind: Option<EntryKind>) {
         let old = self.rows.get(path).map(|(row, _)| row);
-        if old.and_then(EntryState::present).map(|entry| &entry.kind) == kind.as_ref() {
+        let known = old.and_then(EntryState::present).map(|entry| &entry.kind);
+        if known == kind.as_ref() {
             return;
         }
-        let announced = self.announced.get(path).filter(|row| row.present().map(|entry| &entry.kind) == kind.as_ref());
-        let version = announced.map_or_else(
-            || {
-                let mut version = old.map_or(Version::NONE, |row| row.version().clone());
-                version.bump(self.device, 0);
+        let written = self.announced.get(path);
+        // What a job wrote was there before whatever else is there now.
+        let old_version = [old, written].into_iter().flatten().fold(Version::NONE, |all, row| all.join(row.version()));
+        let announced = written.filter(|row| row.present().map(|entry| &entry.kind) == kind.as_ref());
+        let is_directory = |kind: Option<&EntryKind>| matches!(kind, Some(EntryKind::Directory { .. }));
+        let version = match announced {
+            Some(_) => old_version,
+            // Hidden content that came or went is no event of the directory.
+            None if is_directory(known) && is_directory(kind.as_ref()) => old_version,
+            None => {
+                self.events += 1;
+                let mut version = old_version;
+                version.bump(self.device, self.events);
                 version
-            },
-            |row| row.version().clone(),
-        );
-        let row = match kind {
-            Some(kind) => EntryState::Present(Entry { kind, version }),
-            None => EntryState::Deleted(version),
+            }
         };
-        self.last += 1;
-        self.rows.insert(path.clone(), (row, Sequence(self.last)));
+        self.record(
+            path,
+            match kind {
+                Some(kind) => EntryState::Present(Entry { kind, version }),
+                None => EntryState::Deleted(version),
+            },
+        );
     }
 
     pub(super) fn head(&self) -> HeadRef {
-        let set_hash = [self.side as u8; 32];
+        let set_hash = [self.device.as_bytes()[0]; 32];
         HeadRef { device: self.device, epoch: Epoch(1), sequence: Sequence(self.last), set_hash }
     }
 
@@ -147,5 +187,13 @@ impl SideView for Index {
 
     fn top_entries(&self) -> u64 {
         self.present().filter(|(path, _)| path.depth() == 1).count() as u64
+    }
+
+    fn names(&self) -> NameRules {
+        self.names
+    }
+
+    fn has_root(&self) -> bool {
+        true
     }
 }

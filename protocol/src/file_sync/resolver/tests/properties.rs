@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::super::*;
-use super::tree::{Tree, baseline, conduit, directory, file, path, resolve, synced};
-use crate::file_sync::ConflictKind;
+use super::tree::{Tree, baseline, conduit, directory, file, path, resolve, synced, view};
+use crate::file_sync::{Baseline, ConflictKind, Guards};
 use crate::index::{EntryKind, UnknownCause};
 
 /// An edit by the user of one side; `None` removes.
@@ -104,8 +104,7 @@ proptest! {
                 let touched = source.touched.union(&target.touched).cloned().collect();
                 let conduit = conduit();
                 let (guards, token) = (Guards::default(), synced(&conduit, &source, &target));
-                let view =
-                    ConduitView { conduit: &conduit, source: &source, target: &target, baseline: Some(base), guards };
+                let view = view(&conduit, &source, &target, Some(base), guards);
                 let fast = SyncResolver::resolve_touched(token, &view, &touched, previous);
                 prop_assert_eq!(fast.as_ref(), Ok(&full));
             }

@@ -1,8 +1,8 @@
 //! The law of mirror mode, row by row.
 
 use super::super::*;
-use super::tree::{Tree, baseline, conduit, device, path, resolve, synced};
-use crate::file_sync::{Action, Halt, PreImage};
+use super::tree::{Tree, baseline, conduit, device, path, resolve, synced, view};
+use crate::file_sync::{Action, Guards, Halt, PreImage};
 use crate::index::Version;
 
 /// Resolves two trees and compares the plan, item by item, as text.
@@ -41,6 +41,9 @@ fn shown(plan: &Plan) -> Vec<String> {
             Action::SetMetadata { .. } => format!("metadata {path}"),
             Action::Remove { .. } => format!("remove {path}"),
             Action::RemoveDirectory { .. } => format!("rmdir {path}"),
+            Action::Adopt { .. } => format!("adopt {path}"),
+            Action::Respell { from, .. } => format!("respell {from} {path}"),
+            Action::Evict { .. } => format!("evict {path}"),
         }
     });
     let kept = plan.conflicts().iter().map(|conflict| format!("{:?} {}", conflict.kind, conflict.path));
@@ -198,7 +201,7 @@ fn guards_hold_what_could_be_a_mistake() {
     check_halts("more than half", &all[..9], &all, false, &[mass(11, 20)]);
     check_halts("fewer than ten", &all[..1], &all[..10], false, &[]);
     check_halts("ten of eleven", &all[..1], &all[..11], false, &[mass(10, 11)]);
-    check_halts("emptied", &none, &two, false, &[Halt::RootEmptied { had: 2 }]);
+    check_halts("emptied", &none, &two, false, &[Halt::RootEmptied { side: Side::Source, had: 2 }]);
     check_halts("had one entry only", &none, &two[..1], false, &[]);
     check_halts("both emptied", &none, &none, false, &[]);
     check_halts("first run, target alone has something", &none, &two, true, &[Halt::FirstMirror { displaced: 2 }]);
@@ -273,19 +276,11 @@ fn the_applying_device_asks_its_own_guards() {
 }
 
 #[test]
-fn a_token_opens_one_conduit_and_one_mode() {
+fn a_token_opens_one_conduit() {
     let (source, target) = (Tree::new(Side::Source), Tree::new(Side::Target));
     let mut other = conduit();
     let token = synced(&other, &source, &target);
     other.id = ConduitId::from_bytes([8; 16]);
-    let (source, target): (&dyn SideView, &dyn SideView) = (&source, &target);
-    let view = ConduitView { conduit: &other, source, target, baseline: None, guards: Guards::OFF };
+    let view = view(&other, &source, &target, None, Guards::OFF);
     assert!(matches!(SyncResolver::resolve(token, &view), Err(ResolveError::OtherConduit { .. })));
-    for mode in [SyncMode::Bidirectional, SyncMode::Selective] {
-        let mut conduit = conduit();
-        conduit.mode = mode;
-        let token = synced(&conduit, &Tree::new(Side::Source), &Tree::new(Side::Target));
-        let view = ConduitView { conduit: &conduit, source, target, baseline: None, guards: Guards::OFF };
-        assert_eq!(SyncResolver::resolve(token, &view), Err(ResolveError::ModeNotSupported(mode)));
-    }
 }

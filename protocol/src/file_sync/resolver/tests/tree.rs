@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::*;
-use crate::file_sync::{Action, ConduitSettings, ConflictStrategy, DeleteMode, PreImage, Root, Schedule, Selection};
-use crate::id::{DeviceId, Epoch, Label, LocationId};
-use crate::index::{Entry, EntryKind, FileFacts, UnknownCause, Version};
+use crate::file_sync::{
+    Action, Baseline, Conduit, ConduitSettings, ConflictStrategy, DeleteMode, Guards, NameRules, PreImage, Root,
+    Schedule, Selection,
+};
+use crate::id::{DeviceId, Epoch, Label, LocationId, Sequence};
+use crate::index::{Entry, EntryKind, EntryState, FileFacts, UnknownCause, Version};
 use crate::library_sync::HeadRef;
 use crate::library_sync::gate::{self, GateView, LocationView, OwnerView};
 use crate::path::DirPath;
@@ -24,16 +27,28 @@ pub(super) fn device(side: Side) -> DeviceId {
 /// A side: rows by path, with the sequence of each. Names in `hide` are hidden by its rules.
 #[derive(Clone)]
 pub(super) struct Tree {
-    pub(super) side: Side,
+    pub(super) device: DeviceId,
     pub(super) rows: BTreeMap<EntryPath, (EntryState, Sequence)>,
     pub(super) hide: BTreeSet<Vec<u8>>,
+    pub(super) names: NameRules,
     pub(super) last: u64,
     pub(super) touched: BTreeSet<EntryPath>,
 }
 
 impl Tree {
     pub(super) fn new(side: Side) -> Self {
-        Self { side, rows: BTreeMap::new(), hide: BTreeSet::new(), last: 0, touched: BTreeSet::new() }
+        Self::of(device(side))
+    }
+
+    pub(super) const fn of(device: DeviceId) -> Self {
+        Self {
+            device,
+            rows: BTreeMap::new(),
+            hide: BTreeSet::new(),
+            names: NameRules::POSIX,
+            last: 0,
+            touched: BTreeSet::new(),
+        }
     }
 
     /// `a=1` file, `a=1@5` with mtime, `a=1x` executable, `d/` directory, `d/+` with residue, `l>t` link,
@@ -90,7 +105,7 @@ impl Tree {
 
     fn own(&mut self, path: &EntryPath, row: impl FnOnce(Version) -> EntryState) {
         let mut version = self.rows.get(path).map_or(Version::NONE, |(row, _)| row.version().clone());
-        version.bump(device(self.side), 0);
+        version.bump(self.device, 0);
         self.write(path, row(version));
     }
 
@@ -103,15 +118,36 @@ impl Tree {
     /// Does what the plan says for this side, and insists on every pre-image.
     pub(super) fn apply(&mut self, ops: &DirectionalOps) {
         for Item { path, expect, action } in ops.copies.iter().chain(&ops.deletes) {
-            let stands = self.kind(path).map_or(Some(PreImage::Absent), PreImage::of);
+            let at = if let Action::Respell { from, .. } = action { from } else { path };
+            let stands = self.kind(at).map_or(Some(PreImage::Absent), PreImage::of);
             assert_eq!(stands.as_ref(), Some(expect), "{path}");
             let parent = path.parent();
             let above = parent.as_entry().map(|dir| self.kind(dir));
             assert!(above.is_none_or(|kind| matches!(kind, Some(EntryKind::Directory { .. }))), "{path} has no parent");
-            if let Action::RenameFile { from, file, .. } = action {
+            if let Action::RenameFile { from, file, gone, .. } = action {
                 let Some(EntryKind::File(old)) = self.kind(from) else { panic!("{from} is no file") };
                 assert_eq!(old.content, file.content);
-                self.remove(from);
+                self.write(from, EntryState::Deleted(gone.clone()));
+            }
+            if let Action::Adopt { version } = action {
+                let row = self.rows.get(path).map(|(row, _)| row.clone());
+                let old = row.as_ref().map_or(Version::NONE, |row| row.version().clone());
+                assert!(version.covers(&old) && *version != old, "{path} adopts nothing new");
+                let row = match row.as_ref().and_then(EntryState::present) {
+                    Some(entry) => EntryState::Present(Entry { version: version.clone(), ..entry.clone() }),
+                    None => EntryState::Deleted(version.clone()),
+                };
+                self.write(path, row);
+                continue;
+            }
+            if let Action::Respell { from, version } = action {
+                self.respell(from, path, version);
+                continue;
+            }
+            if let Action::Evict { .. } = action {
+                let version = self.rows[path].0.version().clone();
+                self.write(path, EntryState::Deleted(version));
+                continue;
             }
             if *expect == PreImage::Directory {
                 let is_removal = matches!(action, Action::RemoveDirectory { .. });
@@ -124,6 +160,24 @@ impl Tree {
         }
     }
 
+    /// Renames in place, with everything below; the old spelling gets a tombstone of this end's own.
+    fn respell(&mut self, from: &EntryPath, to: &EntryPath, version: &Version) {
+        let moved: Vec<EntryPath> = self.present().map(|(at, _)| at.clone()).collect();
+        for at in moved.into_iter().filter(|at| at == from || at.is_below(from)) {
+            let tail = &at.as_stored()[from.as_stored().len()..];
+            let new = EntryPath::from_stored([to.as_stored(), tail].concat()).expect("a path moved is a path");
+            let (row, _) = self.rows[&at].clone();
+            let row = match row {
+                EntryState::Present(entry) if at == *from => {
+                    EntryState::Present(Entry { version: version.clone(), ..entry })
+                }
+                row => row,
+            };
+            self.own(&at, EntryState::Deleted);
+            self.write(&new, row);
+        }
+    }
+
     fn is_free_of_strangers(&self, dir: &EntryPath) -> bool {
         self.present().filter(|(path, _)| *path == dir || path.is_below(dir)).all(|(path, kind)| {
             !kind.is_frozen() && !matches!(kind, EntryKind::Directory { residue: true }) && !self.is_hidden(path)
@@ -131,7 +185,7 @@ impl Tree {
     }
 
     pub(super) fn head(&self) -> HeadRef {
-        HeadRef { device: device(self.side), epoch: Epoch(1), sequence: Sequence(self.last), set_hash: [0; 32] }
+        HeadRef { device: self.device, epoch: Epoch(1), sequence: Sequence(self.last), set_hash: [0; 32] }
     }
 }
 
@@ -144,6 +198,9 @@ fn after(action: &Action) -> EntryState {
         | Action::SetMetadata { file, version } => present(EntryKind::File(*file), version),
         Action::InstallSymlink { target, version } => present(EntryKind::Symlink { target: target.clone() }, version),
         Action::Remove { version } | Action::RemoveDirectory { version } => EntryState::Deleted(version.clone()),
+        Action::Adopt { .. } | Action::Respell { .. } | Action::Evict { .. } => {
+            unreachable!("what only changes rows is done before")
+        }
     }
 }
 
@@ -181,7 +238,7 @@ impl SideView for Tree {
     }
 
     fn names(&self) -> NameRules {
-        NameRules::POSIX
+        self.names
     }
 
     fn has_root(&self) -> bool {
@@ -271,19 +328,23 @@ pub(super) fn synced(conduit: &Conduit, source: &Tree, target: &Tree) -> Library
     .expect("nothing is missing")
 }
 
-/// Resolves `source` onto `target`.
+/// A view without a base, on whose circumstances nothing hangs.
+pub(super) fn view<'a>(
+    conduit: &'a Conduit,
+    source: &'a Tree,
+    target: &'a Tree,
+    baseline: Option<&'a Baseline>,
+    guards: Guards,
+) -> ConduitView<'a> {
+    let circumstances = Circumstances::NONE;
+    ConduitView { conduit, source, target, baseline, base: &NoBase, guards, circumstances }
+}
+
+/// Mirrors `source` onto `target`.
 pub(super) fn resolve(source: &Tree, target: &Tree, baseline: Option<&Baseline>, guards: Guards) -> Plan {
     let conduit = conduit();
-    let view = ConduitView {
-        conduit: &conduit,
-        source,
-        target,
-        baseline,
-        base: &NoBase,
-        guards,
-        circumstances: Circumstances::NONE,
-    };
-    SyncResolver::resolve(synced(&conduit, source, target), &view).expect("mirror mode")
+    let view = view(&conduit, source, target, baseline, guards);
+    SyncResolver::resolve(synced(&conduit, source, target), &view).expect("a mirror has no selection")
 }
 
 /// What a verified generation leaves behind.
