@@ -21,6 +21,7 @@ use crate::core::command::{Command, Fault, Reply};
 use crate::core::io::{Input, JobStop, Output, Work};
 use crate::core::{Core, CoreError};
 use crate::env::{Clock, Env, Network, Now, Spawn};
+use crate::events::Stream;
 use crate::jobs::wait::{First, race};
 use crate::jobs::{self, Context, Control, Counters, Decided, IndexView, Shared, Unresolved};
 
@@ -87,6 +88,11 @@ impl<E: Env> Handle<E> {
         self.0.spawn(jobs::answer(context, stream));
     }
 
+    /// The stream of what happens.
+    pub fn events(&self) -> &Stream {
+        &self.0.events
+    }
+
     /// What was refused so far.
     pub fn counters(&self) -> &Counters {
         &self.0.counters
@@ -116,6 +122,7 @@ impl<E: Env, M: Machine> Driver<E, M> {
         self.context.commands.close();
         self.context.requests.close();
         self.context.roots.close_all();
+        self.context.events.close();
         result
     }
 
@@ -182,6 +189,13 @@ impl<E: Env, M: Machine> Driver<E, M> {
             Output::Control { job, control } => context.controls.set(&job, control),
             Output::Clean { location, job, purge } => {
                 context.spawn(jobs::clean(Arc::clone(context), location, job, purge));
+            }
+            Output::Event { at_ms, event } => context.events.publish(at_ms, *event),
+            Output::Audit { ticket, location, items } => {
+                context.spawn(jobs::audit(Arc::clone(context), ticket, location, items));
+            }
+            Output::Trash { ticket, location, work } => {
+                context.spawn(jobs::trash(Arc::clone(context), ticket, location, work));
             }
             Output::Resolve { ticket, synced, conduit, baseline, previous, guards, facts, why } => {
                 // Taken here, before the next step: it holds exactly what the token speaks of.

@@ -8,6 +8,7 @@
 pub mod core;
 pub mod driver;
 pub mod env;
+pub mod events;
 mod jobs;
 
 #[cfg(feature = "os")]

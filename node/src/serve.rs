@@ -25,7 +25,7 @@ use crate::api::document::SettingDocument;
 use crate::api::problem::{Code, Problem};
 use crate::api::server::{self, Door};
 use crate::config::{LogFormat, Settings, Watcher, level_name};
-use crate::core::{Core, CoreConfig};
+use crate::core::{Core, CoreConfig, TrashLimits};
 use crate::driver::{Driver, Handle};
 use crate::env::{Clock, Env};
 use crate::os::net::{Deadlines, NetworkOptions, OsNetwork};
@@ -195,6 +195,7 @@ fn core_config(settings: &Settings) -> CoreConfig {
         free_bytes_min: settings.min_free,
         index_rows_max: settings.max_entries,
         parallel_transfers: settings.parallel,
+        trash: TrashLimits { age_ms_max: settings.trash_days * 86_400_000, percent_max: settings.trash_percent },
     }
 }
 

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::id::Label;
-use tidegate_protocol::path::DirPath;
+use tidegate_protocol::path::{DirPath, EntryPath};
 
 use super::problem::{Code, Problem};
 use super::words;
 use crate::core::command::{ConduitChange, NewConduit, SelectionChange};
+use crate::core::past::{TrashAsk, TrashSelect, TrashWhat};
 
 /// `POST /locations`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -55,6 +56,89 @@ pub struct Join {
     pub code: String,
     /// Where the other device is, when it cannot be found.
     pub at: Option<SocketAddr>,
+}
+
+/// `POST /conduits/{conduit}/verify` and `/generations/{conduit}/{number}/verify`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VerifyBody {
+    /// Puts what the other end holds in the place of what rotted.
+    pub heal: bool,
+}
+
+/// `POST /generations/{conduit}/{number}/undo`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UndoBody {
+    /// Only says what would be done.
+    pub dry_run: bool,
+    /// The held plan that a person approves.
+    pub approve: Option<String>,
+    /// How long to wait for the gate, in milliseconds; the configured time if absent.
+    pub wait_ms: Option<u64>,
+}
+
+/// `POST /trash`, `/trash/restore` and `/trash/purge`: what is absent does not narrow the selection.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrashBody {
+    /// Put there by this conduit.
+    pub conduit: Option<String>,
+    /// Put there by this generation.
+    pub generation: Option<u64>,
+    /// In this location.
+    pub location: Option<String>,
+    /// In the trash for longer than this.
+    pub older_than_ms: Option<u64>,
+    /// At, or below, one of these.
+    pub paths: Vec<TrashPath>,
+    /// Only says what would be done.
+    pub dry_run: bool,
+}
+
+/// A path, as text or as its exact bytes in base64.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrashPath {
+    /// Text with `/` between names.
+    Path(String),
+    /// Bytes in base64.
+    PathB64(String),
+}
+
+impl TrashPath {
+    /// The path that these bytes are.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self::Path(text.to_owned()),
+            Err(_) => Self::PathB64(data_encoding::BASE64.encode(bytes)),
+        }
+    }
+
+    fn parse(&self) -> Result<EntryPath, Problem> {
+        let bytes = match self {
+            Self::Path(text) => text.clone().into_bytes(),
+            Self::PathB64(text) => {
+                data_encoding::BASE64.decode(text.as_bytes()).map_err(|error| usage(error.to_string()))?
+            }
+        };
+        EntryPath::from_slashes(&bytes).map_err(|error| usage(error.to_string()))
+    }
+}
+
+impl TrashBody {
+    /// As the core takes it.
+    pub fn ask(self, what: TrashWhat) -> Result<TrashAsk, Problem> {
+        let paths = self.paths.iter().map(TrashPath::parse).collect::<Result<_, _>>()?;
+        let select = TrashSelect {
+            conduit: self.conduit,
+            generation: self.generation,
+            location: self.location,
+            paths,
+            older_than_ms: self.older_than_ms,
+        };
+        Ok(TrashAsk { what, select, dry_run: self.dry_run })
+    }
 }
 
 /// `POST /conduits`.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -63,6 +64,43 @@ impl Client {
             "the daemon runs, but does not serve",
             String::from_utf8_lossy(&bytes).trim(),
         ))
+    }
+
+    /// Listens to a stream of lines below `/api/v1`, until it ends or `each` breaks.
+    pub async fn lines(&self, path: &str, mut each: impl FnMut(&str) -> ControlFlow<()>) -> Result<(), Problem> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(&error))?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|e| lost(&e.to_string()))?;
+        let connection = tokio::spawn(connection);
+        let request = Request::builder()
+            .uri(format!("/api/v1{path}"))
+            .header("host", "tidegate")
+            .body(Full::new(Bytes::new()))
+            .map_err(|error| Problem::new(Code::Usage, "nothing was done", error.to_string()))?;
+        let response = sender.send_request(request).await.map_err(|e| lost(&e.to_string()))?;
+        let status = response.status();
+        let mut body = response.into_body();
+        let mut text = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| lost(&error.to_string()))?;
+            text.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+            if !status.is_success() {
+                continue;
+            }
+            while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = text.drain(..=end).collect();
+                if each(String::from_utf8_lossy(&line).trim_end()).is_break() {
+                    connection.abort();
+                    return Ok(());
+                }
+            }
+        }
+        connection.abort();
+        if status.is_success() {
+            return Ok(());
+        }
+        let document = serde_json::from_slice(&text).map_err(|error| broken(&error.to_string()))?;
+        Err(Problem::from_http(&document).unwrap_or_else(|| broken(&format!("status {status} without a reason"))))
     }
 
     async fn raw<B: Serialize + Sync>(&self, method: Method, path: &str, body: &B) -> Result<(u16, Bytes), Problem> {

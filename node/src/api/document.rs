@@ -15,7 +15,10 @@ use crate::core::command::{
 };
 use crate::format::Moment;
 
+pub use crate::core::past::Window;
+
 pub use super::document_conflict::{ConflictDocument, DiffDocument, SelectionDocument, WhyDocument};
+pub use super::document_past::{AuditDocument, TrashDocument, TrashedDocument, UndoDocument};
 pub use super::document_plan::{GenerationDocument, GenerationItems, PlanDocument, PlanItem};
 
 /// Puts `v` and `type` on a document.
@@ -212,6 +215,9 @@ pub struct ConduitDocument {
     pub conflicts: u64,
     /// Sums over all generations.
     pub statistics: Statistics,
+    /// Sums over the last 24 hours, 7 days and 30 days.
+    #[serde(default)]
+    pub recent: Vec<Window>,
 }
 
 /// A plan that waits for approval.
@@ -251,6 +257,7 @@ impl From<ConduitView> for ConduitDocument {
             selection: (view.mode == SyncMode::Selective).then(|| view.selection.into()),
             conflicts: view.conflicts,
             statistics: view.statistics,
+            recent: view.recent,
         }
     }
 }

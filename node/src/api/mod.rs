@@ -9,7 +9,10 @@ pub mod client;
 pub mod conflicts;
 pub mod document;
 mod document_conflict;
+mod document_past;
 mod document_plan;
+mod events;
+mod past;
 pub mod problem;
 pub mod root;
 pub mod router;
@@ -25,6 +28,7 @@ use tidegate_protocol::id::{DeviceId, LocationId};
 use tidegate_storage::disk::RootIdentity;
 
 use crate::core::command::{Command, Fault, Reply};
+use crate::events::Listening;
 use document::{Check, DaemonDocument, PairingDocument, SettingDocument};
 use problem::Problem;
 
@@ -42,6 +46,8 @@ pub trait Face: Send + Sync + 'static {
 
     /// One round trip to a member, over the network's own ping: nothing of the index is asked.
     fn ping(&self, device: DeviceId) -> BoxFuture<'_, Result<Duration, String>>;
+    /// Begins to listen to what happens, after this start and number; `None` if too many listen already.
+    fn listen(&self, last: Option<(u64, u64)>) -> Option<Listening>;
 
     /// Pairs.
     fn pairing(&self, ask: PairingAsk) -> BoxFuture<'_, Result<PairingDocument, Problem>>;

@@ -130,6 +130,7 @@ codes! {
     KeyFile "KEY_FILE" Config 500,
     /// The database was written by a newer version.
     DatabaseNewer "DATABASE_NEWER" Storage 500,
+    /// The database was written by a version before the first release.
     DatabaseOlder "DATABASE_OLDER" Storage 500,
     /// The database is another device's.
     DatabaseForeign "DATABASE_FOREIGN" Storage 500,

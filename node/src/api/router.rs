@@ -30,8 +30,8 @@ use crate::core::command::{Command, Reply, StatusView};
 /// Largest body, in bytes: the largest request is a conduit with its settings.
 pub const BODY_BYTES_MAX: usize = 64 << 10;
 
-type Node = State<Arc<dyn Face>>;
-type Answer = Result<Document, Problem>;
+pub(super) type Node = State<Arc<dyn Face>>;
+pub(super) type Answer = Result<Document, Problem>;
 
 /// All routes over one node.
 pub fn router(face: Arc<dyn Face>) -> Router {
@@ -61,6 +61,8 @@ pub fn router(face: Arc<dyn Face>) -> Router {
         .route("/jobs/{job}/{control}", post(control_job))
         .route("/generations", get(generations))
         .route("/generations/{conduit}/{number}", get(generation))
+        .route("/events", get(super::events::stream))
+        .merge(super::past::routes())
         .route("/doctor", get(doctor))
         .route("/config", get(config))
         .merge(super::conflicts::routes());
@@ -111,7 +113,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
-fn no_such(why: &str) -> Problem {
+pub(super) fn no_such(why: &str) -> Problem {
     Problem::new(Code::NoSuchName, "nothing was found; nothing was changed", why)
 }
 
@@ -143,7 +145,10 @@ async fn done(face: &Arc<dyn Face>, command: Command) -> Answer {
         | Reply::Started(_)
         | Reply::Jobs(_)
         | Reply::History(_)
-        | Reply::Generation(_) => Err(mismatch()),
+        | Reply::Generation(_)
+        | Reply::Audit(_)
+        | Reply::Undo(_)
+        | Reply::Trash(_) => Err(mismatch()),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::api::body::{ConduitNew, ConduitSet, PinSet, SelectionSet};
 use crate::api::client::segment;
 use crate::api::document::{ConduitDocument, PlanDocument, SelectionDocument};
 use crate::api::problem::{Code, Exit, Problem};
-use crate::format::{Moment, bytes, number, parse_bytes, parse_duration, plain_duration};
+use crate::format::{Moment, bytes, count, number, parse_bytes, parse_duration, plain_duration};
 
 /// Creates and changes conduits: durable links from a source directory to a target directory
 #[derive(Debug, Args)]
@@ -43,6 +43,9 @@ enum What {
     Show {
         /// Its name
         conduit: String,
+        /// Adds what it did in the last day, week and month
+        #[arg(long)]
+        stats: bool,
     },
     /// Changes settings
     Set {
@@ -191,9 +194,9 @@ pub(super) async fn run(args: ConduitArgs, context: &Context) -> Result<Exit, Pr
                 out.table(&conduits.iter().map(|c| conduit_row(c, now())).collect::<Vec<_>>());
             }
         }
-        What::Show { conduit } => {
+        What::Show { conduit, stats } => {
             let document = follow::look(&conduit, context).await?;
-            if out.json() { out.document(&document) } else { show(&read(&document)?, context) }
+            if out.json() { out.document(&document) } else { show(&read(&document)?, stats, context) }
         }
         What::Set { conduit, name, enabled, settings } => {
             let name = name.as_deref().map(label).transpose()?;
@@ -263,7 +266,7 @@ async fn wait(conduit: &str, context: &Context) -> Result<Exit, Problem> {
     }
 }
 
-fn show(view: &ConduitDocument, context: &Context) {
+fn show(view: &ConduitDocument, stats: bool, context: &Context) {
     let row = |key: &str, value: String| vec![key.to_owned(), value];
     let cells = conduit_row(view, now());
     let limit =
@@ -293,6 +296,21 @@ fn show(view: &ConduitDocument, context: &Context) {
             ),
         ),
     ];
+    for window in view.recent.iter().filter(|_| stats) {
+        let days = window.hours / 24;
+        let sums = format!(
+            "{}, {} verified, {} failed, {} copied, {} deleted, {}, {} ({} reused)",
+            count(window.runs, "generation", "generations"),
+            number(window.verified),
+            number(window.failed),
+            number(window.copied),
+            number(window.deleted),
+            count(window.conflicts, "conflict", "conflicts"),
+            bytes(window.bytes),
+            bytes(window.reused)
+        );
+        rows.push(row(&format!("last {}", count(days, "day", "days")), sums));
+    }
     rows.extend(view.selection.iter().flat_map(selection_rows));
     if view.conflicts > 0 {
         rows.push(row("conflicts", format!("{} wait (tidegate conflict list {})", number(view.conflicts), view.name)));

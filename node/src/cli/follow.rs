@@ -29,8 +29,12 @@ pub(super) async fn look(conduit: &str, context: &Context) -> Result<Value, Prob
 
 /// Follows the run that was begun to its end, follow-ups included.
 pub(super) async fn run(started: &StartedDocument, context: &Context) -> Result<Exit, Problem> {
-    let conduit = started.conduit.as_str();
     let Some(first) = started.generation else { return Ok(nothing_to_do(started, context)) };
+    to_its_end(&started.conduit, first, context).await
+}
+
+/// Follows a generation of a conduit to its end, follow-ups included.
+pub(super) async fn to_its_end(conduit: &str, first: u64, context: &Context) -> Result<Exit, Problem> {
     let progress = context.out.progress();
     let began = Instant::now();
     let view = loop {

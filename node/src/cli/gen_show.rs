@@ -8,7 +8,7 @@ use crate::api::document::GenerationItems;
 use crate::api::problem::{Exit, Problem};
 use crate::format::{bytes, count, number};
 
-/// Shows what one run of a conduit did
+/// Shows what one run of a conduit did, and takes it back
 #[derive(Debug, Args)]
 pub(super) struct GenArgs {
     #[command(subcommand)]
@@ -27,10 +27,18 @@ enum What {
         #[arg(long)]
         skips: bool,
     },
+    /// Reads files again on both disks and compares them with the index
+    Verify(super::gen_verify::VerifyArgs),
+    /// Takes back what a generation did, as a new generation; later edits stay
+    Undo(super::gen_undo::UndoArgs),
 }
 
 pub(super) async fn run(args: GenArgs, context: &Context) -> Result<Exit, Problem> {
-    let What::Show { conduit, number, skips } = args.what;
+    let (conduit, number, skips) = match args.what {
+        What::Show { conduit, number, skips } => (conduit, number, skips),
+        What::Verify(args) => return super::gen_verify::run(args, context).await,
+        What::Undo(args) => return super::gen_undo::run(args, context).await,
+    };
     let number = number.map_or_else(|| "latest".to_owned(), |number| number.to_string());
     let document = context.client.get(&format!("/generations/{}/{number}", segment(&conduit))).await?;
     if context.out.json() {

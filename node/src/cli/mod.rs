@@ -12,9 +12,12 @@ mod demo;
 mod device;
 mod doctor;
 mod down;
+mod events;
 mod fetch;
 mod follow;
 mod gen_show;
+mod gen_undo;
+mod gen_verify;
 mod health;
 mod history;
 mod job;
@@ -26,6 +29,7 @@ mod plan;
 mod serve;
 mod status;
 mod sync;
+mod trash;
 mod up;
 mod version;
 mod why;
@@ -114,6 +118,8 @@ enum Verb {
     Job(job::JobArgs),
     History(history::HistoryArgs),
     Gen(gen_show::GenArgs),
+    Trash(trash::TrashArgs),
+    Events(events::EventsArgs),
     Config(config::ConfigArgs),
     Completion(completion::CompletionArgs),
     Version(version::VersionArgs),
@@ -275,6 +281,8 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Problem> {
         Verb::Job(args) => job::run(args, context).await,
         Verb::History(args) => history::run(&args, context).await,
         Verb::Gen(args) => gen_show::run(args, context).await,
+        Verb::Trash(args) => trash::run(args, context).await,
+        Verb::Events(args) => events::run(&args, context).await,
         Verb::Config(args) => config::run(&args, context).await,
         Verb::Serve(args) => serve::run(&args, context),
         Verb::Completion(args) => completion::run(&args, context),

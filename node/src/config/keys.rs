@@ -237,6 +237,20 @@ pub const KEYS: &[Key] = &[
         show: |s| s.bulk_deletes.to_string(),
     },
     Key {
+        name: "safety.trash_days",
+        doc: "days after which what is in the trash goes for good; 0 keeps it; at most 3650",
+        kind: Kind::Number,
+        set: |s, v| number(&v, 0, 3650).map(|n| s.trash_days = n),
+        show: |s| s.trash_days.to_string(),
+    },
+    Key {
+        name: "safety.trash_max",
+        doc: "share of a file system that the trash may take, in percent, beyond which the oldest goes; 0 is no limit",
+        kind: Kind::Number,
+        set: |s, v| number(&v, 0, 100).map(|n| s.trash_percent = n),
+        show: |s| s.trash_percent.to_string(),
+    },
+    Key {
         name: "log.level",
         doc: "error, warn, info, debug or trace",
         kind: Kind::Text,

@@ -107,6 +107,10 @@ pub struct Settings {
     pub guard_deletes_max: u64,
     /// Deletes beyond which a second look is taken.
     pub bulk_deletes: u64,
+    /// Days for which the trash keeps things; 0 is no limit.
+    pub trash_days: u64,
+    /// Share of a file system that the trash may take, in percent; 0 is no limit.
+    pub trash_percent: u64,
     /// How much is logged.
     pub log_level: LogLevel,
     /// How it is logged.
@@ -138,6 +142,8 @@ impl Default for Settings {
             guard_percent: guards.delete_percent,
             guard_deletes_max: guards.deletes_max,
             bulk_deletes: guards.bulk_deletes,
+            trash_days: 30,
+            trash_percent: 10,
             log_level: LogLevel::Info,
             log_format: LogFormat::Auto,
             admitted: Vec::new(),

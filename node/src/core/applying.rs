@@ -16,6 +16,7 @@ use tidegate_protocol::limits::OUTCOMES_PER_REPORT_MAX;
 use tidegate_protocol::path::EntryPath;
 use tidegate_protocol::wire::{JobControl, JobReport, Refusal, RefusalCode, Response};
 
+use super::events::Event;
 use super::file_sync::ItemSkipped;
 use super::io::{JobStop, Output, Ticket, Work, Written};
 use super::{Core, CoreError, Step, legs};
@@ -132,6 +133,11 @@ impl Applying {
         self.running.contains_key(job)
     }
 
+    /// Nothing is at work on this device's disk.
+    pub(super) fn is_idle(&self) -> bool {
+        self.running.is_empty()
+    }
+
     /// Whether a leg at work is about to tell what it wrote at a path: to look there before would take it for a
     /// change of somebody else.
     pub(super) fn is_awaited(&self, location: LocationId, path: &EntryPath) -> bool {
@@ -183,6 +189,13 @@ impl Core {
         }
         record.state = JobState::Running;
         step.txn.put_job(&record)?;
+        let (items, bytes) = (u64::from(record.spec.items), record.spec.bytes);
+        self.say_conduit(step, job.conduit, |conduit| Event::JobStarted {
+            job: job.to_string(),
+            conduit,
+            items,
+            bytes,
+        })?;
         self.applying.running.insert(job, Running::new(record.spec.target.location));
         self.next_leg(step, job)
     }
@@ -215,7 +228,7 @@ impl Core {
             running.next = next;
             if !work.is_empty() {
                 running.await_all(&work);
-                let leg = self.leg(&record.spec, work);
+                let leg = self.leg(step, &record.spec, work)?;
                 step.out.push(leg);
                 return Ok(());
             }
@@ -230,6 +243,10 @@ impl Core {
         // A chunk that was counted just before a crash may be counted again: never more than there is.
         record.progress.bytes_done = (record.progress.bytes_done + moved.bytes_done).min(record.spec.bytes);
         record.progress.bytes_reused = (record.progress.bytes_reused + moved.bytes_reused).min(record.spec.bytes);
+        if !moved.outcomes.is_empty() {
+            step.note_trashing(&record.spec)?;
+        }
+        self.say_progress(step, job, record.progress)?;
         let told: Vec<u32> = moved.outcomes.iter().map(|(index, _)| *index).collect();
         step.txn.put_job_outcomes(&job, moved.outcomes)?;
         step.txn.put_job(&record)?;
@@ -296,6 +313,7 @@ impl Core {
         record.progress.bytes_done = step.installed_bytes(&record)?;
         record.state = JobState::Ended;
         step.txn.put_job(&record)?;
+        self.say_job_over(step, job, record.progress)?;
         self.clean(step, &record.spec);
         self.check_phase(step, job.conduit, job.generation, job.kind)
     }

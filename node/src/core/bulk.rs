@@ -116,7 +116,7 @@ impl Core {
             for ((device, location), paths) in looks {
                 self.look(step, id, device, location, paths);
             }
-            self.go_on(step, id);
+            self.look_again(step, id);
         }
         Ok(())
     }
@@ -153,7 +153,7 @@ impl Core {
                 if let Some(waiting) = self.bulk.waiting.get_mut(&conduit) {
                     waiting.asked.remove(&device);
                 }
-                self.go_on(step, conduit);
+                self.look_again(step, conduit);
             }
             Ok(_) | Err(_) => self.end_wait(step, conduit, "the other end could not be asked to look again"),
         }
@@ -181,7 +181,7 @@ impl Core {
     }
 
     /// Everybody has been asked to look: the gate opens when they have.
-    fn go_on(&mut self, step: &Step<'_>, conduit: ConduitId) {
+    fn look_again(&mut self, step: &Step<'_>, conduit: ConduitId) {
         if self.bulk.waiting.get(&conduit).is_none_or(|waiting| !waiting.asked.is_empty()) {
             return;
         }

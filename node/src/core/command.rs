@@ -16,6 +16,8 @@ use tidegate_protocol::path::{DirPath, EntryPath};
 use tidegate_protocol::wire::JobControl;
 use tidegate_storage::disk::RootIdentity;
 
+use super::past::{AuditView, TrashAsk, TrashView, UndoView, Window};
+
 /// Something a person wants.
 #[derive(Debug, Clone)]
 pub enum Command {
@@ -188,6 +190,35 @@ pub enum Command {
         /// Which number; the newest if absent.
         number: Option<u64>,
     },
+    /// Begins to read again what the index says of both disks.
+    Verify {
+        /// Of which conduit.
+        conduit: String,
+        /// The files of this generation; all if absent.
+        number: Option<u64>,
+        /// Whether what rotted is replaced by what the other end holds.
+        heal: bool,
+    },
+    /// How the newest reading stands.
+    Verified {
+        /// Of which conduit.
+        conduit: String,
+    },
+    /// Undoes a generation by a new one.
+    Undo {
+        /// Of which conduit.
+        conduit: String,
+        /// Which generation.
+        number: u64,
+        /// Only says what would be done.
+        dry_run: bool,
+        /// The held plan that a person approves, in its short form.
+        approve: Option<String>,
+        /// How long to wait for the gate, in milliseconds.
+        wait_ms: u64,
+    },
+    /// Lists, restores or purges what is in the trash of this device.
+    Trash(TrashAsk),
 }
 
 /// What a new conduit is to be.
@@ -280,6 +311,12 @@ pub enum Reply {
     History(Vec<Generation>),
     /// To `Generation`.
     Generation(Box<GenerationView>),
+    /// To `Verify` and `Verified`.
+    Audit(Box<AuditView>),
+    /// To `Undo`.
+    Undo(Box<UndoView>),
+    /// To `Trash`.
+    Trash(Box<TrashView>),
 }
 
 /// What `sync_now` did.
@@ -495,6 +532,8 @@ pub struct ConduitView {
     pub conflicts: u64,
     /// Statistics over all generations.
     pub statistics: Statistics,
+    /// What was done within the last day, week and month.
+    pub recent: Vec<Window>,
 }
 
 /// Sums over all generations of a conduit.

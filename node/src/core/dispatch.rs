@@ -214,10 +214,12 @@ impl Core {
             state => state,
         };
         step.txn.put_job(&record)?;
+        self.say_progress(step, key, record.progress)?;
         if let Some(open) = self.service.open.get_mut(&key.conduit) {
             open.rate.note(step.now.monotonic_ms, record.progress.bytes_done);
         }
         if over {
+            self.say_job_over(step, key, record.progress)?;
             self.service.dispatches.remove(&key);
             self.check_phase(step, key.conduit, key.generation, key.kind)?;
         }
@@ -274,6 +276,7 @@ impl Core {
         number: u64,
     ) -> Result<(), CoreError> {
         let Some(old) = number.checked_sub(GENERATIONS_KEPT) else { return Ok(()) };
+        step.txn.forget_deciding(conduit, old)?;
         for record in step.jobs_of(conduit, old)? {
             step.txn.remove_job(&record.spec.key)?;
         }

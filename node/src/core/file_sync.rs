@@ -10,8 +10,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_protocol::file_sync::{
-    Action, Conduit, Generation, GenerationTotals, Item, ItemOutcome, JobKey, JobKind, JobProgress, JobSpec, JobState,
-    Phase, Plan, PlanId, PreImage, Side, SkipReason, Verification,
+    Action, Conduit, DeleteMode, Generation, GenerationTotals, Item, ItemOutcome, JobKey, JobKind, JobProgress,
+    JobSpec, JobState, Phase, Plan, PlanId, PreImage, Side, SkipReason, Verification,
 };
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{ConduitId, DeviceId, LocationId};
@@ -20,8 +20,10 @@ use tidegate_storage::store::JobRecord;
 
 use super::command::{Fault, FaultCode, Reply, Started};
 use super::dispatch::{Dispatch, Ends};
+use super::events::Event;
 use super::gate::Attempt;
 use super::io::{Output, Resolved, Ticket};
+use super::undo::UndoCall;
 use super::{Core, CoreError, Step};
 use crate::env::Now;
 
@@ -36,6 +38,10 @@ pub(super) enum Purpose {
     Why(Ticket, EntryPath),
     /// A generation's jobs are done; was it enough?
     Verify(u64),
+    /// A person wants a generation undone.
+    Undo(UndoCall),
+    /// What was found rotten is to be healed.
+    Heal,
 }
 
 impl Purpose {
@@ -43,7 +49,7 @@ impl Purpose {
     pub(super) fn question(&self) -> Option<EntryPath> {
         match self {
             Self::Why(_, path) => Some(path.clone()),
-            Self::Plan(_) | Self::Sync(_) | Self::Verify(_) => None,
+            Self::Plan(_) | Self::Sync(_) | Self::Verify(_) | Self::Undo(_) | Self::Heal => None,
         }
     }
 }
@@ -169,8 +175,10 @@ impl Core {
         Ok(())
     }
 
-    fn is_syncing(&self, conduit: ConduitId) -> bool {
-        let is_run = |purpose: &Purpose| matches!(purpose, Purpose::Sync(_) | Purpose::Verify(_));
+    pub(super) fn is_syncing(&self, conduit: ConduitId) -> bool {
+        let is_run = |purpose: &Purpose| {
+            matches!(purpose, Purpose::Sync(_) | Purpose::Verify(_) | Purpose::Undo(_) | Purpose::Heal)
+        };
         self.bulk.waits(conduit) || self.gate.attempts.values().any(|a| a.conduit == conduit && is_run(&a.purpose))
     }
 
@@ -201,6 +209,8 @@ impl Core {
             }
             Purpose::Sync(call) => self.on_sync_plan(step, &conduit, &call, &resolved),
             Purpose::Verify(number) => self.on_verify_plan(step, &conduit, number, &resolved),
+            Purpose::Heal => self.on_heal_plan(step, &conduit, &resolved),
+            Purpose::Undo(call) => self.on_undo_plan(step, &conduit, &call, &resolved),
         }
     }
 
@@ -272,7 +282,8 @@ impl Core {
         self.keep_plan(step, conduit, plan)?;
         step.set_held(conduit.id, Some(plan.id))?;
         self.service.held.insert(conduit.id, plan.id);
-        Ok(())
+        let (plan, why) = (plan.id.short(), plan.halts.iter().map(ToString::to_string).collect());
+        self.say_conduit(step, conduit.id, |conduit| Event::Stopped { conduit, plan, why })
     }
 
     /// There is no plan, though the gate was open.
@@ -289,6 +300,8 @@ impl Core {
             }
             Purpose::Sync(call) => self.answer(step, call.caller, Err(fault)),
             Purpose::Verify(number) => self.close_unproven(step, attempt.conduit, number)?,
+            Purpose::Undo(call) => step.out.push(Output::Reply { ticket: call.ticket, reply: Err(fault) }),
+            Purpose::Heal => self.not_healed(attempt.conduit, &fault),
         }
         Ok(())
     }
@@ -321,6 +334,7 @@ impl Core {
             closed_ms: None,
             totals: GenerationTotals { conflicts: plan.conflicts().len() as u64, ..GenerationTotals::default() },
         };
+        self.keep_deciding_rows(step, conduit, number, plan)?;
         step.txn.put_plan(plan)?;
         step.txn.put_generation(&generation)?;
         step.txn.see_generation(conduit.id, number)?;
@@ -336,6 +350,11 @@ impl Core {
         }
         let rate = super::progress::Rate::new(step.now.monotonic_ms);
         self.service.open.insert(conduit.id, Open { generation, rate });
+        self.say_conduit(step, conduit.id, |conduit| Event::Opened { conduit, generation: number })?;
+        let conflicts = plan.conflicts().len() as u64;
+        if conflicts > 0 {
+            self.say_conduit(step, conduit.id, |conduit| Event::Conflicts { conduit, generation: number, conflicts })?;
+        }
         self.dispatch(step, conduit.id, number, JobKind::Copy)?;
         Ok(number)
     }
@@ -355,6 +374,11 @@ impl Core {
         if items.is_empty() {
             return Ok(());
         }
+        // Undoing takes content from where it was put away, and puts away what it takes back.
+        let (source, delete_mode) = match step.undoes(key.conduit, key.generation)? {
+            Some(_) => (ends.target, DeleteMode::Trash),
+            None => (ends.source, conduit.settings.delete_mode.value),
+        };
         let spec = JobSpec {
             key,
             coordinator: self.me,
@@ -362,10 +386,10 @@ impl Core {
             plan: plan.id,
             approved,
             target: ends.target.clone(),
-            source: ends.source.clone(),
+            source: source.clone(),
             parallel_transfers: conduit.settings.parallel_transfers.value,
             bandwidth_limit: conduit.settings.bandwidth_limit.value,
-            delete_mode: conduit.settings.delete_mode.value,
+            delete_mode,
             items: u32::try_from(items.len()).unwrap_or(u32::MAX),
             bytes: items.iter().map(installed_bytes).sum(),
         };
@@ -463,6 +487,8 @@ impl Core {
             }
             // Only a removed conduit ends a verification early. What is left is not known, and nobody asks.
             Purpose::Verify(number) => self.close_unproven(step, attempt.conduit, number)?,
+            Purpose::Undo(call) => step.out.push(Output::Reply { ticket: call.ticket, reply: Err(fault) }),
+            Purpose::Heal => self.not_healed(attempt.conduit, &fault),
         }
         Ok(())
     }

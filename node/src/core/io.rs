@@ -15,10 +15,12 @@ use tidegate_protocol::id::{ConduitId, DeviceId, Label, LibraryId, LocationId};
 use tidegate_protocol::index::{EntryKind, Observation, StatMark, Version};
 use tidegate_protocol::library_sync::{LibrarySynced, RootState, SignedHead};
 use tidegate_protocol::path::{DirPath, EntryPath};
-use tidegate_protocol::wire::{FetchFailure, JobControl, Request, Response};
-use tidegate_storage::disk::RootIdentity;
+use tidegate_protocol::wire::{FetchFailure, Finding, JobControl, Request, Response};
+use tidegate_storage::disk::{Bin, RootIdentity};
 
 use super::command::{Command, Fault, Reply};
+use super::errands::{AuditItem, TrashDone, TrashWork};
+use super::events::Event;
 use crate::env::NetworkError;
 
 /// Names a question that waits for one answer.
@@ -154,6 +156,20 @@ pub enum Input {
         written: Vec<Written>,
         /// Why not all of it was.
         failure: Option<String>,
+    },
+    /// The answer to [`Output::Trash`].
+    Trash {
+        /// Of the wish.
+        ticket: Ticket,
+        /// What it came to.
+        done: TrashDone,
+    },
+    /// The answer to [`Output::Audit`].
+    Audited {
+        /// Of the wish.
+        ticket: Ticket,
+        /// What was found, in the order of the items.
+        findings: Vec<Finding>,
     },
     /// Time has passed.
     Tick,
@@ -325,6 +341,31 @@ pub enum Output {
         job: JobKey,
         /// Whether the trash of the generation goes as well.
         purge: bool,
+    },
+    /// Tells whoever listens what happened.
+    Event {
+        /// When, in wall milliseconds.
+        at_ms: u64,
+        /// What.
+        event: Box<Event>,
+    },
+    /// Reads files of a location again. Answered by [`Input::Audited`].
+    Audit {
+        /// For the answer.
+        ticket: Ticket,
+        /// Which location.
+        location: LocationId,
+        /// Which files.
+        items: Vec<AuditItem>,
+    },
+    /// Lists or changes the trash of a location. Answered by [`Input::Trash`].
+    Trash {
+        /// For the answer.
+        ticket: Ticket,
+        /// Which location.
+        location: LocationId,
+        /// What.
+        work: TrashWork,
     },
     /// Writes what a person chose. Answered by [`Input::Put`].
     Put(PutLeg),
@@ -505,6 +546,11 @@ pub enum CopySource {
         location: LocationId,
         /// The conduit's source root in it.
         dir: DirPath,
+    },
+    /// The trash of the location that changes: what stood at the same paths before.
+    Trash {
+        /// The bins to look into, in this order.
+        bins: Vec<Bin>,
     },
 }
 

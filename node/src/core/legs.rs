@@ -9,7 +9,8 @@ use tidegate_protocol::id::DeviceId;
 use tidegate_protocol::index::{Entry, EntryKind, EntryState, IgnoreRules, Rights, StatMark, Version};
 use tidegate_protocol::path::{DirPath, EntryPath};
 use tidegate_protocol::wire::{Fetch, FetchFailure, RefusalCode, Response, Want};
-use tidegate_storage::store::{Change, Tree};
+use tidegate_storage::disk::Bin;
+use tidegate_storage::store::{Change, JobRecord, Tree};
 
 use super::applying::refuse;
 use super::io::{CopyLeg, CopySource, DeleteLeg, LocalContent, Output, Read, Ticket, Work};
@@ -17,6 +18,8 @@ use super::{Core, CoreError, Step};
 
 /// Items of one leg: bounds what a job holds in memory.
 const LEG_ITEMS_MAX: usize = 8192;
+/// Bins that are looked into for a content: as many generations as history keeps the items of.
+const BINS_MAX: usize = 100;
 
 impl Core {
     /// Items from `first` on that have no outcome, ready for work; and outcomes for those that need none.
@@ -127,14 +130,16 @@ impl Core {
     }
 
     /// The wish to run a leg.
-    pub(super) fn leg(&self, spec: &JobSpec, items: Vec<Work>) -> Output {
+    pub(super) fn leg(&self, step: &Step<'_>, spec: &JobSpec, items: Vec<Work>) -> Result<Output, CoreError> {
         let (job, location) = (spec.key, spec.target.location);
-        let source = if spec.source.device == self.me {
+        let source = if spec.source == spec.target {
+            CopySource::Trash { bins: bins_before(step, spec)? }
+        } else if spec.source.device == self.me {
             CopySource::Here { location: spec.source.location, dir: spec.source.dir.clone() }
         } else {
             CopySource::Device(spec.source.device)
         };
-        match spec.key.kind {
+        Ok(match spec.key.kind {
             JobKind::Copy => Output::RunCopy(CopyLeg {
                 job,
                 location,
@@ -147,7 +152,7 @@ impl Core {
             JobKind::Delete => {
                 Output::RunDelete(DeleteLeg { job, location, source, items, delete_mode: spec.delete_mode })
             }
-        }
+        })
     }
 
     /// Another device wants content. It gets what its conduit and a grant give it, and of anything else it
@@ -295,6 +300,19 @@ fn adopt(
     };
     adopted.push(Change::entry(spec.target.location, path.clone(), adopted_state, mark));
     Ok(ItemOutcome::Done)
+}
+
+/// The bins that earlier generations of the conduit may have filled here, the newest first.
+fn bins_before(step: &Step<'_>, spec: &JobSpec) -> Result<Vec<Bin>, CoreError> {
+    let earlier = |record: &JobRecord| {
+        let key = &record.spec.key;
+        key.conduit == spec.key.conduit && key.device == spec.key.device && key.generation < spec.key.generation
+    };
+    let jobs = step.txn.jobs()?;
+    let mut numbers: Vec<u64> = jobs.iter().filter(|job| earlier(job)).map(|job| job.spec.key.generation).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    Ok(numbers.into_iter().rev().take(BINS_MAX).map(|number| Bin::of(spec.key.conduit, number)).collect())
 }
 
 /// The stat under which the own index knows a path to hold a content.

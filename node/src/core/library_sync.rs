@@ -14,9 +14,10 @@ use tidegate_protocol::library_sync::{Head, SignedHead};
 use tidegate_protocol::limits::{ANNOUNCE_EVERY_MS_MAX, ANNOUNCE_EVERY_MS_MIN, DEVICES_MAX, HEAD_BYTES_MAX};
 use tidegate_protocol::wire::{Hello, KnownAddress, Request};
 
+use super::events::Event;
 use super::io::Output;
-use super::past::Past;
 use super::pull::{Pulls, is_forked};
+use super::renewal::Past;
 use super::{Asked, Core, CoreError, Step};
 
 /// Time between two unasked exchanges of heads with one peer, in milliseconds.
@@ -121,11 +122,14 @@ impl Core {
         }
         step.set_address(device, address)?;
         self.library.peers.insert(device, Peer { address: Some(address), ..Peer::default() });
+        self.say_device(step, device, |device| Event::DeviceOnline { device })?;
         self.greet(step, device)
     }
 
     pub(super) fn on_peer_down(&mut self, step: &mut Step<'_>, device: DeviceId) -> Result<(), CoreError> {
-        self.library.peers.remove(&device);
+        if self.library.peers.remove(&device).is_some() {
+            self.say_device(step, device, |device| Event::DeviceOffline { device })?;
+        }
         self.gate.forget_peer(device);
         self.service.forget_peer(device, step.now);
         Ok(())

@@ -13,6 +13,7 @@ use tidegate_protocol::path::EntryPath;
 use tidegate_storage::store::{Announced, Change, Known};
 
 use super::business::Business;
+use super::events::Event;
 use super::io::{Output, ScanFailure, ScanProgress, ScanScope, Seen, Written};
 use super::{Core, CoreError, Step};
 use crate::env::Now;
@@ -222,6 +223,12 @@ impl Core {
         }
         if news {
             self.library.own_head_changed = true;
+            let state = match state {
+                RootState::Present => "present",
+                RootState::Missing => "missing",
+                RootState::Replaced => "replaced",
+            };
+            self.say_location(step, id, |location| Event::Location { location, state })?;
         }
         Ok(())
     }
@@ -383,6 +390,8 @@ impl Core {
         let spread = self.draw.below(rescan_ms / 2 + 1);
         let Some(own) = self.locations.own.get_mut(&id) else { return Ok(()) };
         let scope = own.scanning.take();
+        let failure = result.as_ref().err().map(ToString::to_string);
+        let told = scope == Some(ScanScope::All) || failure.is_some();
         self.library.own_head_changed = true;
         match result {
             Ok(progress) => {
@@ -408,6 +417,9 @@ impl Core {
                     own.scan_due = Some(ScanDue { at_ms: now + RETRY_MS });
                 }
             }
+        }
+        if told {
+            self.say_location(step, id, |location| Event::Scanned { location, failure })?;
         }
         Ok(())
     }

@@ -81,6 +81,7 @@ impl Core {
             self.adopt_library(step, library)?;
         }
         self.put_device(step, device, Some(name), Some(DeviceState::Member))?;
+        step.say(super::events::Event::DevicePaired { device: name.clone() });
         self.refresh_members(step)
     }
 

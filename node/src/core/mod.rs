@@ -9,9 +9,11 @@
 //!
 //! The rooms: `library_sync` keeps replicas level, `locations` brings the own disk into the index,
 //! `gate` asks both ends and opens the gate, `file_sync` runs generations, `applying` serves as the
-//! device whose disk changes, `conduits` and `people` answer people.
+//! device whose disk changes, `trash` looks after what was replaced and removed, `conduits` and `people`
+//! answer people.
 
 mod applying;
+mod audit;
 mod bulk;
 mod business;
 mod choices;
@@ -20,9 +22,12 @@ mod conduits;
 mod conflicts;
 mod dispatch;
 mod draw;
+pub mod errands;
+pub mod events;
 mod evidence;
 mod file_sync;
 mod gate;
+mod history;
 pub mod io;
 mod legs;
 mod library_sync;
@@ -30,13 +35,18 @@ mod locations;
 mod membership;
 mod names;
 mod offers;
-mod past;
+pub mod past;
 mod people;
 mod progress;
 mod pull;
+mod renewal;
 mod schedule;
 mod selection;
 mod step;
+mod telemetry;
+mod trash;
+mod trash_choice;
+mod undo;
 mod verify;
 mod views;
 mod why;
@@ -51,6 +61,7 @@ use tidegate_protocol::time::Stamp;
 use tidegate_storage::store::{Store, StoreError};
 
 use self::applying::Applying;
+use self::audit::AuditRoom;
 use self::bulk::Bulk;
 use self::draw::Draw;
 use self::file_sync::FileSyncService;
@@ -60,6 +71,7 @@ use self::library_sync::LibrarySync;
 use self::locations::Locations;
 use self::schedule::Due;
 use self::step::Step;
+use self::trash::TrashRoom;
 use crate::env::Now;
 
 /// What the core is told once.
@@ -83,6 +95,17 @@ pub struct CoreConfig {
     pub index_rows_max: u64,
     /// Transfers at the same time, for new conduits.
     pub parallel_transfers: u32,
+    /// What the trash may hold.
+    pub trash: TrashLimits,
+}
+
+/// What the trash may hold: what is older, or beyond the share, goes at a quiet time, the oldest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrashLimits {
+    /// Oldest age, in milliseconds; 0 is no limit.
+    pub age_ms_max: u64,
+    /// Largest share of the file system, in percent; 0 is no limit.
+    pub percent_max: u64,
 }
 
 /// Why the core cannot go on. The node ends; nothing that was not committed has left it.
@@ -107,8 +130,12 @@ pub struct Core {
     service: FileSyncService,
     applying: Applying,
     bulk: Bulk,
+    trash: TrashRoom,
+    audit: AuditRoom,
     due: Due,
     asked: BTreeMap<Ticket, Asked>,
+    /// When the progress of each job was last told.
+    told: BTreeMap<tidegate_protocol::file_sync::JobKey, u64>,
 }
 
 /// What an outstanding ask was about.
@@ -121,6 +148,7 @@ enum Asked {
     Coordinate(Ticket, Label),
     Control(Ticket),
     Look { conduit: ConduitId, device: DeviceId },
+    Audit(ConduitId),
 }
 
 impl Core {
@@ -148,8 +176,11 @@ impl Core {
             service: FileSyncService::default(),
             applying: Applying::default(),
             bulk: Bulk::default(),
+            trash: TrashRoom::new(now),
+            audit: AuditRoom::default(),
             due: Due::default(),
             asked: BTreeMap::new(),
+            told: BTreeMap::new(),
         };
         let mut step = Step::begin(now, &core.store, out)?;
         core.begin_library(&mut step)?;
@@ -194,6 +225,8 @@ impl Core {
             self.due.next_wake(),
             self.applying.next_wake(),
             self.bulk.next_wake(),
+            self.trash.next_wake(),
+            self.audit.next_wake(),
         ]
         .into_iter()
         .flatten()
@@ -223,6 +256,8 @@ impl Core {
             }
             Input::JobEnded { job, stopped } => self.on_job_ended(step, job, stopped),
             Input::Resolved { ticket, result } => self.on_resolved(step, ticket, result),
+            Input::Audited { ticket, findings } => self.on_audited(step, ticket, findings),
+            Input::Trash { ticket, done } => self.on_trash(step, ticket, done),
             Input::Put { ticket, written, failure } => self.on_put(step, ticket, written, failure),
             Input::Tick => Ok(()),
         }
@@ -235,6 +270,8 @@ impl Core {
     fn pass_time(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
         self.tend_applying(step)?;
         self.tend_bulk(step)?;
+        self.tend_trash(step)?;
+        self.tend_audit(step)?;
         self.tend_schedule(step)?;
         self.tend_service(step)?;
         self.tend_gate(step)?;

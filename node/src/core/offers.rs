@@ -80,7 +80,8 @@ impl Core {
             && spec.coordinator == peer
             && key.device == self.me
             && spec.target.device == self.me
-            && ends == Some((&spec.target, &spec.source));
+            // From itself comes what is taken back from the trash.
+            && ends.is_some_and(|(target, source)| spec.target == *target && (spec.source == *source || spec.source == *target));
         if !coherent {
             return Ok(Some(Refusal::new(RefusalCode::Malformed, "the job does not fit its conduit")));
         }

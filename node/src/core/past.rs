@@ -1,120 +1,190 @@
-//! The own past: whether this replica is older than what this device once said.
-//!
-//! A replica that was restored from a backup has numbers before it that were used already; others know. Every
-//! member tells what it holds of this device, and what this device cannot have signed as it is proves that there
-//! was a future that is lost, or a second device under the same key. Either way it begins a new epoch, in which
-//! no number was ever used. If that does not end it, somebody else writes under the key right now: two clones
-//! would renew epochs against each other for ever. Then this device stops, and says so.
+//! What people ask about the past, and what they are told: the trash, and what was done.
 
-use tidegate_protocol::id::Sequence;
-use tidegate_protocol::library_sync::{Head, SignedHead};
-use tidegate_protocol::time::Stamp;
-use tidegate_storage::store::Identity;
+use serde::{Deserialize, Serialize};
+use tidegate_protocol::id::Label;
+use tidegate_protocol::path::EntryPath;
 
-use super::{Core, CoreError, Step};
-
-/// Epochs that are begun between two starts: after a restore one is enough, and it may be found out in steps.
-const RENEWALS_MAX: u32 = 3;
-/// Times at which the device was off that are remembered.
-const GAPS_MAX: usize = 64;
-
-/// What is known of the own past.
-#[derive(Default)]
-pub(super) struct Past {
-    /// When the present epoch began. What was signed later in another one is not by this device as it is.
-    since: Option<Stamp>,
-    /// Times in which the device signed nothing that the replica remembers: from the last stamp that it had
-    /// persisted to the first one that it took when it started. An own head from such a time belongs to a lost
-    /// future. They are kept over restarts: whoever knows of that future may be met much later.
-    gaps: Vec<(Stamp, Stamp)>,
-    /// A member has told what it holds of this device since the start.
-    pub(super) heard: bool,
-    /// The end of the own log when the node started.
-    began_at: Sequence,
-    renewals: u32,
-    cloned: bool,
+/// What is wanted of the trash.
+#[derive(Debug, Clone)]
+pub struct TrashAsk {
+    /// What to do.
+    pub what: TrashWhat,
+    /// With which things.
+    pub select: TrashSelect,
+    /// Only says what would be done.
+    pub dry_run: bool,
 }
 
-impl Past {
-    /// Another device goes on under the key of this one.
-    pub(super) const fn is_cloned(&self) -> bool {
-        self.cloned
-    }
+/// What to do with the trash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrashWhat {
+    /// Shows it.
+    List,
+    /// Puts things back to where they stood; the newest of each path, unless a generation is named.
+    Restore,
+    /// Removes things for good.
+    Purge,
 }
 
-impl Core {
-    pub(super) fn begin_past(&mut self, step: &mut Step<'_>, before: &Identity) -> Result<(), CoreError> {
-        let mut gaps = step.gaps()?;
-        gaps.push((before.stamp, self.stamp(step)?));
-        gaps.drain(..gaps.len().saturating_sub(GAPS_MAX));
-        step.set_gaps(&gaps)?;
-        let known = if before.epoch.is_some() { step.epoch_began()? } else { None };
-        let since = known.unwrap_or(before.stamp);
-        step.set_epoch_began(since)?;
-        self.library.past = Past {
-            since: Some(since),
-            gaps,
-            // No number of an epoch that has just begun was ever used.
-            heard: before.epoch.is_none(),
-            began_at: step.own_author()?.upto,
-            ..Past::default()
-        };
-        Ok(())
-    }
+/// Which things in the trash; what is absent does not narrow it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrashSelect {
+    /// Put there by this conduit.
+    pub conduit: Option<String>,
+    /// Put there by this generation.
+    pub generation: Option<u64>,
+    /// In this location.
+    pub location: Option<String>,
+    /// At, or below, one of these paths.
+    pub paths: Vec<EntryPath>,
+    /// In the trash for longer than this.
+    pub older_than_ms: Option<u64>,
+}
 
-    /// A head that was signed with the own key: was it by this device as it is?
-    pub(super) fn check_own_past(&mut self, step: &mut Step<'_>, head: &Head) -> Result<(), CoreError> {
-        let own = step.own_author()?;
-        let past = &self.library.past;
-        let is_lost = past.gaps.iter().any(|(last, first)| *last < head.stamp && head.stamp < *first);
-        let forks = own.rests.as_ref().is_some_and(|rests| rests.trusted().forks_from(head));
-        let rolled_back = head.epoch == own.epoch && (head.sequence > own.upto || forks);
-        let elsewhere = head.epoch != own.epoch && past.since.is_some_and(|since| head.stamp > since);
-        if is_lost || rolled_back || elsewhere { self.renew(step, head) } else { Ok(()) }
-    }
+/// The answer about the trash.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TrashView {
+    /// The things that were selected; at most 10,000.
+    pub things: Vec<TrashThing>,
+    /// Things that were selected.
+    pub count: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+    /// Of these, things with which nothing was or could be done.
+    pub kept: u64,
+    /// Locations whose trash could not be looked at, and why.
+    pub unseen: Vec<(Label, String)>,
+}
 
-    /// Somebody keeps two own heads with one number and two states: this device has signed one of them in a future
-    /// that it has lost, if not both.
-    pub(super) fn check_own_forks(&mut self, step: &mut Step<'_>, others: &[SignedHead]) -> Result<(), CoreError> {
-        let own = step.own_author()?;
-        let library = step.library()?;
-        let is_mine = |head: &Head| head.device == self.me && head.library == library && head.epoch == own.epoch;
-        let mine: Vec<Head> = others.iter().filter_map(|signed| signed.verify().ok()).filter(is_mine).collect();
-        let forked = mine.iter().find(|one| mine.iter().any(|other| one.forks_from(other))).cloned();
-        forked.map_or(Ok(()), |head| self.renew(step, &head))
-    }
+/// One thing in the trash.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TrashThing {
+    /// In which location.
+    pub location: Label,
+    /// The conduit that put it there; the short id of one that this device does not know.
+    pub conduit: String,
+    /// Of its generations, which.
+    pub generation: u64,
+    /// Where it stood, escaped for display.
+    pub path: String,
+    /// The exact path in base64, when it is not UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_b64: Option<String>,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// When it was put there, in wall milliseconds.
+    pub trashed_ms: u64,
+    /// What was done with it, or would be; absent in a list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+}
 
-    /// Begins a new epoch, in which no number was ever used.
-    fn renew(&mut self, step: &mut Step<'_>, head: &Head) -> Result<(), CoreError> {
-        if self.library.past.renewals >= RENEWALS_MAX {
-            if !std::mem::replace(&mut self.library.past.cloned, true) {
-                tracing::error!("another device uses the key of this one; nothing is synced until one of them is gone");
-                self.library.own_head_changed = true;
-            }
-            return Ok(());
-        }
-        tracing::warn!("this replica is older than what others hold of it; it begins a new epoch");
-        let epoch = self.draw.epoch();
-        step.txn.start_epoch(self.me, epoch)?;
-        if !head.stamp.is_ahead_of(step.now.wall_ms) {
-            step.witness(head.stamp)?;
-        }
-        self.library.past.renewals += 1;
-        let began = self.stamp(step)?.max(Stamp { device: self.me, ..head.stamp });
-        self.library.past.since = Some(began);
-        step.set_epoch_began(began)?;
-        self.library.past.gaps.clear();
-        step.set_gaps(&[])?;
-        step.drop_baselines_of(self.me)?;
-        self.rest_own(step)?;
-        self.rescan_everything(step);
-        Ok(())
-    }
+/// What undoing a generation does, or would do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UndoView {
+    /// Of which conduit.
+    pub conduit: Label,
+    /// The generation that is undone.
+    pub undoes: u64,
+    /// The generation that was opened for it; `None` for a dry run, or if nothing is left to take back.
+    pub generation: Option<u64>,
+    /// The number that such a generation has.
+    pub next: u64,
+    /// Its plan, in the short form.
+    pub plan: String,
+    /// Guards that hold it until it is approved.
+    pub halts: Vec<String>,
+    /// What is taken back, in order; at most 10,000.
+    pub items: Vec<UndoneItem>,
+    /// Items in all.
+    pub items_total: u64,
+    /// What stays as it is, and why.
+    pub kept: Vec<KeptView>,
+    /// The conduit is paused by it, as it would do again what is undone.
+    pub pauses: bool,
+}
 
-    /// Whether rows were written since the start and nobody has yet told what it holds of this device. If the
-    /// replica was restored, their numbers were used before: they are shown to nobody until that is known.
-    pub(super) fn is_unsure(&self, step: &Step<'_>) -> Result<bool, CoreError> {
-        let alone = self.library.past.heard || self.library.members.is_empty();
-        Ok(!alone && step.own_author()?.upto != self.library.past.began_at)
-    }
+/// One thing that is taken back.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UndoneItem {
+    /// On whose disk.
+    pub device: Label,
+    /// As in a generation: `install`, `trash` …
+    pub op: String,
+    /// Where, below the conduit's root.
+    pub path: EntryPath,
+}
+
+/// One path that stays as it is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct KeptView {
+    /// On whose disk.
+    pub device: Label,
+    /// Where, below the conduit's root.
+    pub path: EntryPath,
+    /// Why.
+    pub why: String,
+}
+
+/// Sums over the generations of a conduit that were closed within a time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// How far back, in hours.
+    pub hours: u64,
+    /// Generations.
+    pub runs: u64,
+    /// Of these, verified.
+    pub verified: u64,
+    /// Of these, not.
+    pub failed: u64,
+    /// Copy items done.
+    pub copied: u64,
+    /// Delete items done.
+    pub deleted: u64,
+    /// Items skipped.
+    pub skipped: u64,
+    /// Conflicts listed.
+    pub conflicts: u64,
+    /// Content bytes installed.
+    pub bytes: u64,
+    /// Of these, bytes that the device already held.
+    pub reused: u64,
+}
+
+/// How reading both disks again stands.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AuditView {
+    /// Of which conduit.
+    pub conduit: Label,
+    /// The files of this generation; all if absent.
+    pub generation: Option<u64>,
+    /// Nothing is left to be read or healed.
+    pub is_over: bool,
+    /// Files read so far.
+    pub checked: u64,
+    /// Files still to be read.
+    pub todo: u64,
+    /// Files that hold what the index says.
+    pub sound: u64,
+    /// What was found besides; at most 10,000.
+    pub found: Vec<FoundView>,
+    /// How much that is in all.
+    pub found_total: u64,
+    /// The generation that heals.
+    pub healed_by: Option<u64>,
+    /// Why it ended early, or nothing was healed.
+    pub failure: Option<String>,
+}
+
+/// A file that does not hold what the index says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FoundView {
+    /// On whose disk.
+    pub device: Label,
+    /// Where, below the conduit's root.
+    pub path: EntryPath,
+    /// What is wrong with it.
+    pub what: String,
+    /// Its content changed while size and time stayed.
+    pub is_rot: bool,
 }

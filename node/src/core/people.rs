@@ -11,6 +11,7 @@ use super::applying::refuse;
 use super::command::{Command, Fault, FaultCode, Reply};
 use super::file_sync::{Caller, Purpose, SyncCall};
 use super::io::{Output, Ticket};
+use super::undo::UndoCall;
 use super::{Asked, Core, CoreError, Step};
 use crate::env::NetworkError;
 
@@ -50,6 +51,13 @@ impl Core {
             }
             Command::Approve { plan, wait_ms } => return self.on_approve(step, ticket, plan, wait_ms),
             Command::ControlJob { job, control } => return self.on_control_command(step, ticket, &job, control),
+            Command::Verify { conduit, number, heal } => self.on_audit_command(step, &conduit, Some((number, heal)))?,
+            Command::Verified { conduit } => self.on_audit_command(step, &conduit, None)?,
+            Command::Undo { conduit, number, dry_run, approve, wait_ms } => {
+                let call = UndoCall { ticket, number, dry_run, approve };
+                return self.on_undo_command(step, &conduit, call, wait_ms);
+            }
+            Command::Trash(ask) => return self.on_trash_command(step, ticket, ask),
             other => self.at_once(step, other)?,
         };
         step.out.push(Output::Reply { ticket, reply: answer });
@@ -153,7 +161,11 @@ impl Core {
             | Command::ResolveConflict { .. }
             | Command::Sync { .. }
             | Command::Approve { .. }
-            | Command::ControlJob { .. } => {
+            | Command::ControlJob { .. }
+            | Command::Undo { .. }
+            | Command::Verify { .. }
+            | Command::Verified { .. }
+            | Command::Trash(_) => {
                 unreachable!("answered later, by on_command")
             }
         }
@@ -314,6 +326,9 @@ impl Core {
                     }
                     Some(_) | None => refuse(RefusalCode::NotFound, "no such conduit here"),
                 },
+                Request::Audit { conduit, side, paths } => {
+                    return self.on_audit_wanted(step, ticket, peer, (conduit, side, paths));
+                }
                 Request::Fetch(fetch) => return self.on_fetch(step, ticket, peer, &fetch),
                 Request::Look { location, paths } => self.on_look(step, peer, location, paths)?,
                 Request::Outline { job, path, content } => {
@@ -342,6 +357,10 @@ impl Core {
             Some(Asked::Heads(asked)) => self.on_heads_answer(step, &asked, result),
             Some(Asked::Rows(asked)) => self.on_rows(step, asked, result),
             Some(Asked::Job(job)) => self.on_job_answer(step, job, result),
+            Some(Asked::Audit(conduit)) => {
+                self.on_audit_answer(step, conduit, result);
+                Ok(())
+            }
             Some(Asked::Coordinate(ticket, name)) => {
                 let reply = match result {
                     Ok(Response::Coordinated { generation }) => {

@@ -83,6 +83,9 @@ impl Core {
     ) -> Result<(), CoreError> {
         let plan = &resolved.plan;
         self.push_status(step, conduit.id, Verification::WaitingLibrarySync)?;
+        if let Some(undone) = step.undoes(conduit.id, number)? {
+            return self.on_verify_undo(step, conduit, number, undone);
+        }
         let ops = &plan.operations;
         let remaining = [&ops.source_to_target, &ops.target_to_source]
             .iter()
@@ -130,6 +133,7 @@ impl Core {
             totals: open.generation.totals,
         };
         step.put(vec![Change::fact(Fact::Generation(record))])?;
+        self.say_closed(step, conduit, number, verification, open.generation.totals)?;
         self.forget_old_jobs(step, conduit, number)?;
         Ok(open.generation.follows)
     }

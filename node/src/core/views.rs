@@ -141,7 +141,8 @@ impl Core {
         let conduit = step.txn.conduit(id)?.expect("the caller has just read it");
         let settings = &conduit.settings;
         let mut statistics = Statistics::default();
-        for record in step.txn.generation_records(id)? {
+        let records = step.txn.generation_records(id)?;
+        for record in &records {
             statistics.generations += 1;
             statistics.verified += u64::from(record.verification == Verification::Verified);
             statistics.copied += record.totals.copied;
@@ -182,6 +183,7 @@ impl Core {
             held,
             conflicts: self.open_conflicts(step, &conduit)?,
             statistics,
+            recent: super::telemetry::windows(&records, step.now.wall_ms),
         })
     }
 

@@ -52,6 +52,8 @@ pub(super) async fn held_by_source<E: Env>(
                 }
             }
         }
+        // What is taken back is never evicted.
+        CopySource::Trash { .. } => {}
         CopySource::Device(device) => {
             for part in open.chunks(WANTS_PER_FETCH_MAX) {
                 ask(context, leg, *device, part, &mut held).await?;

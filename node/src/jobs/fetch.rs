@@ -139,6 +139,7 @@ fn broken(what: &str) -> FetchError {
 
 fn wrong(response: &Response) -> FetchError {
     let what = match response {
+        Response::Audited { .. } => "findings",
         Response::Hello(_) => "hello",
         Response::Heads { .. } => "heads",
         Response::Rows(_) => "rows",

@@ -8,6 +8,7 @@
 mod answer;
 mod apply;
 mod ask;
+mod audit;
 mod clean;
 mod content;
 mod control;
@@ -25,6 +26,7 @@ mod scan;
 mod serve;
 mod texts;
 mod tickets;
+mod trash;
 pub(crate) mod wait;
 
 use std::future::Future;
@@ -41,6 +43,7 @@ use tidegate_storage::store::StoreError;
 pub(crate) use answer::{Decided, answer};
 pub(crate) use apply::needs_index;
 pub(crate) use ask::ask;
+pub(crate) use audit::audit;
 pub(crate) use clean::clean;
 pub(crate) use content::read_content;
 pub(crate) use control::{Control, Controls};
@@ -55,10 +58,12 @@ pub(crate) use roots::{Roots, keep};
 pub(crate) use scan::scan;
 pub(crate) use texts::keep_texts;
 pub(crate) use tickets::Tickets;
+pub(crate) use trash::trash;
 
 use crate::core::command::{Command, Fault, FaultCode, Reply};
 use crate::core::io::Input;
-use crate::env::{Env, Spawn};
+use crate::env::{Clock, Env, Spawn};
+use crate::events::Stream;
 
 /// What every job of a node shares.
 pub(crate) struct Shared<E: Env> {
@@ -80,6 +85,8 @@ pub(crate) struct Shared<E: Env> {
     pub(crate) paces: Paces,
     /// Room that running legs have taken.
     pub(crate) rooms: Arc<Rooms>,
+    /// Who listens to what happens.
+    pub(crate) events: Stream,
     /// What was refused.
     pub(crate) counters: Counters,
     /// Why the replica cannot be read any more.
@@ -101,7 +108,10 @@ pub struct Counters {
 impl<E: Env> Shared<E> {
     /// What the jobs of `device` share, reporting to `inbox`.
     pub(crate) fn new(env: E, device: DeviceId, inbox: Sender<Input>) -> Self {
+        // Two starts within a millisecond do not happen, and a clock that was set back makes a gap at most.
+        let events = Stream::new(env.clock().now().wall_ms);
         Self {
+            events,
             env,
             device,
             inbox,

@@ -20,6 +20,7 @@ use crate::api::{Face, PairingAsk, PreparedRoot};
 use crate::config::Settings;
 use crate::core::command::{Command, Fault, Reply};
 use crate::driver::Handle;
+use crate::events::Listening;
 use crate::os::net::OsNetwork;
 
 /// What a face knows by itself.
@@ -121,6 +122,10 @@ impl Face for NodeFace {
 
     fn ping(&self, device: DeviceId) -> BoxFuture<'_, Result<Duration, String>> {
         async move { self.network.ping(device).await.map_err(|error| error.to_string()) }.boxed()
+    }
+
+    fn listen(&self, last: Option<(u64, u64)>) -> Option<Listening> {
+        self.handle.events().listen(last)
     }
 
     fn pairing(&self, ask: PairingAsk) -> BoxFuture<'_, Result<PairingDocument, Problem>> {

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where its world does not do what it was told")]
 
+mod audit;
 mod bulk;
 mod busy;
 mod crash;
@@ -16,4 +17,6 @@ mod past;
 mod property;
 mod refusal;
 mod runs;
+mod trash;
 mod two_way;
+mod undo;

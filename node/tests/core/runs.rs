@@ -53,6 +53,27 @@ fn a_mirror_arrives_and_is_verified_by_the_resolver() {
 }
 
 #[test]
+fn what_happens_is_told_as_it_happens() {
+    let (mut world, source, _) = verified(&[("a", "one"), ("b", "two")]);
+    world.happened.clear();
+    world.write(A, source, "c", "three");
+    world.remove(A, source, "b");
+    world.sync_through().unwrap();
+    let kinds = |of: usize| -> Vec<&str> {
+        let told = world.happened.iter().filter(|(at, _)| *at == of).map(|(_, event)| event.kind());
+        told.filter(|kind| *kind != "job.progress").collect()
+    };
+    assert_eq!(kinds(A), ["generation.opened", "job.finished", "job.finished", "generation.closed"]);
+    assert_eq!(kinds(B), ["job.started", "job.finished", "job.started", "job.finished"]);
+    world.happened.clear();
+    world.cut(A, B);
+    world.heal(A, B);
+    world.run_for(100);
+    let of_a = world.happened.iter().filter(|(at, _)| *at == A).map(|(_, event)| event.kind());
+    assert_eq!(of_a.collect::<Vec<_>>(), ["device.offline", "device.online"]);
+}
+
+#[test]
 fn what_only_the_target_has_goes_to_its_trash_after_the_copies() {
     let (mut world, source, target) = verified(&[("a", "one"), ("b", "two"), ("c", "three"), ("d/e", "four")]);
     world.write(A, source, "new", "five");

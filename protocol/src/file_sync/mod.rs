@@ -9,6 +9,7 @@ mod names;
 mod plan;
 mod resolver;
 mod safety;
+mod undo;
 
 pub use conduit::{Conduit, ConduitError, ConduitSettings, Fetched, Root, Schedule, Selection, SettingError, SyncMode};
 pub use conflict::{
@@ -24,3 +25,4 @@ pub use resolver::{
     SyncOperations, SyncResolver, Why,
 };
 pub use safety::{Guards, Halt, OwnSide};
+pub use undo::{Kept, KeptCause, Rows, Undo, UndoView};

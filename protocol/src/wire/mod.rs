@@ -9,7 +9,7 @@ use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, DecodeError};
-use crate::file_sync::{Item, ItemOutcome, JobKey, JobProgress, JobSpec, JobState};
+use crate::file_sync::{Item, ItemOutcome, JobKey, JobProgress, JobSpec, JobState, Side};
 use crate::hash::ContentHash;
 use crate::id::{ConduitId, DeviceId, Epoch, Label, LibraryId, LocationId, Nonce, Sequence};
 use crate::library_sync::{Row, SignedHead};
@@ -127,6 +127,35 @@ pub enum Request {
         /// Below the location; empty for all of it.
         paths: Vec<EntryPath>,
     },
+    /// Asks an end's device to read files again and compare them with its own index; repeated until answered.
+    Audit {
+        /// Of which conduit.
+        conduit: ConduitId,
+        /// Which end.
+        side: Side,
+        /// Below the conduit's root.
+        paths: Vec<EntryPath>,
+    },
+}
+
+/// What reading a file again came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Finding {
+    /// It holds what the index says.
+    Sound,
+    /// Its content is another, while size and modification time are those of the index.
+    Rotten {
+        /// What it holds now.
+        content: ContentHash,
+    },
+    /// Somebody wrote it since; the index will say so.
+    Edited,
+    /// It is not there; the index will say so.
+    Gone,
+    /// It cannot be read.
+    Unreadable,
+    /// The index holds no file there.
+    NotIndexed,
 }
 
 /// Who is there.
@@ -259,6 +288,11 @@ pub enum Response {
     Refused(Refusal),
     /// To `Look`.
     Looking,
+    /// To `Audit`: in the order of the paths; `None` while they are still being read.
+    Audited {
+        /// What was found.
+        findings: Option<Vec<Finding>>,
+    },
 }
 
 /// Rows of one device's log, with the head of the state they lead to.

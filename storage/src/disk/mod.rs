@@ -23,6 +23,7 @@ mod scan;
 mod stage;
 mod texts;
 mod trash;
+mod trashed;
 
 pub use apply::Applied;
 pub use chunks::{Outline, OutlineBuilder, WrongOutline, chunk_count};
@@ -34,9 +35,14 @@ pub use inspect::Expect;
 pub use known::{Known, KnownEntry, KnownLost, KnownMap};
 pub use lanes::{InPlace, Lanes, ThreadLanes, block_on};
 pub use marker::{MarkError, Marker, RootBinding, check_root, mark_root, read_marker};
+pub use reading::{Checked, check_content};
 pub use recover::{Planned, Recovered};
 pub use refused::Refused;
 pub use scan::{Found, SCAN_BATCH_MAX, ScanError, ScanProgress, ScanReport, ScanSpec, Scope, Sink, SinkClosed, scan};
 pub use stage::{Download, NewContent, Ready, Staged, Workshop};
 pub use texts::{TEXT_BYTES_MAX, keep_text, kept_text, tidy_texts};
 pub use trash::{Trash, purge, restore, trash_of};
+pub use trashed::{
+    Bin, TRASH_LISTED_MAX, TrashListing, Trashed, find_trashed, hash_trashed, list_trash, purge_trashed,
+    restore_beside, trashed_at,
+};

@@ -6,7 +6,7 @@
 use std::io;
 
 use tidegate_protocol::hash::ContentHash;
-use tidegate_protocol::index::FileFacts;
+use tidegate_protocol::index::{FileFacts, StatMark};
 use tidegate_protocol::limits::CHUNK_BYTES;
 
 use super::chunks::OutlineBuilder;
@@ -37,6 +37,34 @@ pub(super) struct Content {
     pub(super) metadata: Metadata,
     /// Chunk hashes, for contents of more than one chunk.
     pub(super) chunks: Vec<[u8; 32]>,
+}
+
+/// What reading a file once more came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checked {
+    /// Its content, and the stat that held around the reading.
+    Read {
+        /// Its hash.
+        content: ContentHash,
+        /// Its stat.
+        mark: StatMark,
+    },
+    /// It changes, or is no regular file any more.
+    Changing,
+    /// Nothing is there.
+    Gone,
+    /// The operating system refused.
+    Unreadable,
+}
+
+/// Reads a file from the disk once more, whatever is known of it.
+pub async fn check_content<R: RootDir>(root: &R, path: &TreePath) -> Checked {
+    match read(root, path, &mut Vec::new()).await {
+        Reading::Hashed(read) => Checked::Read { content: read.facts.content, mark: read.metadata.mark },
+        Reading::Gone => Checked::Gone,
+        Reading::NotAFile | Reading::Changing => Checked::Changing,
+        Reading::Failed(_) => Checked::Unreadable,
+    }
 }
 
 /// Reads and hashes the regular file at `path`. `buffer` is scratch space that is grown and kept.

@@ -2,7 +2,7 @@
 //!
 //! What came from `a/b` is kept at `.tidegate/trash/<conduit>-<generation>/a/b`; where that name is taken, a
 //! number follows it. Things get here by a rename that refuses an existing name, so nothing is ever replaced
-//! here, and leave by [`purge`] alone.
+//! here, and leave by [`purge`] or what `trashed` does for a person.
 
 use std::io;
 use std::sync::{Mutex, PoisonError};
@@ -16,7 +16,7 @@ use super::stage::make_own_dir;
 use super::{FileKind, RenameMode, RootDir, TreePath};
 
 /// How many numbers are tried where a name is taken.
-const CLASHES_MAX: u32 = 10_000;
+pub(super) const CLASHES_MAX: u32 = 10_000;
 
 /// The trash of one generation in one location.
 pub struct Trash<R> {
@@ -120,7 +120,7 @@ pub fn trash_of(conduit: ConduitId, generation: u64) -> TreePath {
     TreePath::internal([&name("trash"), &name(&format!("{}-{generation}", conduit.short()))])
 }
 
-async fn remove_tree<R: RootDir>(root: &R, top: TreePath) -> Result<(), Refused> {
+pub(super) async fn remove_tree<R: RootDir>(root: &R, top: TreePath) -> Result<(), Refused> {
     let mut stack = vec![top];
     while let Some(dir) = stack.last().cloned() {
         let entries = match root.list(&dir).await {
@@ -147,7 +147,7 @@ async fn remove_tree<R: RootDir>(root: &R, top: TreePath) -> Result<(), Refused>
 }
 
 /// `name`, or `name~1`, `name~2` … within the length that names may have.
-fn numbered(name: &[u8], clash: u32) -> Name {
+pub(super) fn numbered(name: &[u8], clash: u32) -> Name {
     let mut bytes = name.to_vec();
     if clash > 0 {
         let suffix = format!("~{clash}");

@@ -50,6 +50,8 @@ pub enum Table {
     Generations,
     /// conduit → highest generation seen.
     GenerationsSeen,
+    /// conduit, number, part, chunk → what the generation was decided from.
+    Deciding,
     /// job → record.
     Jobs,
     /// job, index of the last item → batch of items.
@@ -60,7 +62,7 @@ pub enum Table {
 
 impl Table {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Meta,
         Self::Settings,
         Self::Authors,
@@ -77,6 +79,7 @@ impl Table {
         Self::Approvals,
         Self::Generations,
         Self::GenerationsSeen,
+        Self::Deciding,
         Self::Jobs,
         Self::JobItems,
         Self::JobOutcomes,
@@ -100,6 +103,7 @@ impl Table {
             Self::Approvals => "approvals",
             Self::Generations => "generations",
             Self::GenerationsSeen => "generations_seen",
+            Self::Deciding => "deciding",
             Self::Jobs => "jobs",
             Self::JobItems => "job_items",
             Self::JobOutcomes => "job_outcomes",

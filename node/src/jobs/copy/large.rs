@@ -41,8 +41,8 @@ pub(super) async fn stage<E: Env>(leg: &Leg<E>, position: usize, streams: usize,
         results.put(position, Prepared::Already(mark));
     } else if let Some(staged) = copy_local(leg, work, file).await {
         results.put_staged(position, staged, true);
-    } else if let Some(staged) = copy_here(leg, work, file, from).await {
-        results.put_staged(position, staged, true);
+    } else if let Some(prepared) = copy_here(leg, work, file, from).await {
+        results.put(position, prepared);
     } else if let CopySource::Device(device) = leg.source
         && let Some(prepared) = download(leg, position, file, from, device, streams, results).await
     {

@@ -50,7 +50,7 @@ pub(super) async fn stage<E: Env>(leg: &Leg<E>, positions: Vec<usize>, results: 
         } else if let Some(staged) = copy_local(leg, work, file).await {
             results.put_staged(position, staged, true);
         } else if let Some(staged) = copy_here(leg, work, file, from).await {
-            results.put_staged(position, staged, true);
+            results.put(position, staged);
         } else {
             missing.push(position);
         }

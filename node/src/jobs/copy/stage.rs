@@ -12,7 +12,7 @@ use tidegate_protocol::file_sync::{Action, SkipReason};
 use tidegate_protocol::index::{FileFacts, StatMark};
 use tidegate_protocol::limits::SMALL_FILE_BYTES_MAX;
 use tidegate_protocol::path::EntryPath;
-use tidegate_storage::disk::{FileKind, Refused, RootDir, Staged, TreePath};
+use tidegate_storage::disk::{FileKind, Refused, RootDir, Staged, TreePath, find_trashed};
 
 use super::{Leg, large, lock, small};
 use crate::core::io::{CopySource, JobStop, Work};
@@ -182,17 +182,29 @@ pub(super) async fn copy_local<E: Env>(leg: &Leg<E>, work: &Work, file: &FileFac
     }
 }
 
-/// Copies from the source's root on this device; `None` if the source is another device.
+/// Copies from the source's root on this device, or from its own trash; `None` if the source is another device.
 pub(super) async fn copy_here<E: Env>(
     leg: &Leg<E>,
     work: &Work,
     file: &FileFacts,
     from: &EntryPath,
-) -> Option<Result<Staged, Refused>> {
-    let CopySource::Here { location, dir } = &leg.source else { return None };
-    let (Some(source), Ok(path)) = (leg.context.roots.get(*location), dir.join(from)) else {
-        leg.stop(JobStop::RootLost);
-        return Some(Err(Refused::SourceChanged));
+) -> Option<Prepared> {
+    let staged = match &leg.source {
+        CopySource::Device(_) => return None,
+        CopySource::Here { location, dir } => {
+            let (Some(source), Ok(path)) = (leg.context.roots.get(*location), dir.join(from)) else {
+                leg.stop(JobStop::RootLost);
+                return Some(Prepared::Skipped(SkipReason::SourceChanged));
+            };
+            leg.workshop.stage_copy(work.index, &source, &TreePath::from(&path), file).await
+        }
+        CopySource::Trash { bins } => match find_trashed(&leg.root, bins, &work.path, file).await {
+            Some(trashed) => leg.workshop.stage_copy(work.index, &leg.root, &trashed, file).await,
+            None => return Some(Prepared::Skipped(SkipReason::SourceGone)),
+        },
     };
-    Some(leg.workshop.stage_copy(work.index, &source, &TreePath::from(&path), file).await)
+    Some(match staged {
+        Ok(staged) => Prepared::Staged { staged, local: true },
+        Err(refused) => Prepared::Skipped(refused.into()),
+    })
 }

@@ -104,6 +104,10 @@ impl World {
             return self.apply(index, job, Some(bytes));
         }
         match run.source.clone().expect("a copy has a source") {
+            CopySource::Trash { bins } => {
+                let bytes = node.trees[&run.location].find_trashed(&bins, &work.path, &file.content);
+                self.apply(index, job, bytes);
+            }
             CopySource::Here { location, dir } => {
                 let bytes = node.trees[&location].content(&dir.join(from).unwrap()).map(|(_, bytes)| bytes);
                 self.apply(index, job, bytes);
@@ -166,7 +170,9 @@ impl World {
         let node = &mut self.nodes[index];
         let Some(run) = node.legs.get(&job) else { return };
         let work = run.items.front().expect("an item is being done").clone();
-        let (outcome, written) = node.trees.get_mut(&run.location).unwrap().apply(&work, content);
+        let tree = node.trees.get_mut(&run.location).unwrap();
+        tree.bin = tidegate_storage::disk::Bin::of(job.conduit, job.generation);
+        let (outcome, written) = tree.apply(&work, content);
         self.moved(index, job, outcome, written);
     }
 

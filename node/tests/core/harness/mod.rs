@@ -9,4 +9,4 @@ mod tree;
 mod world;
 
 pub(crate) use names::{A, B, C, file, id, key, label, name, path};
-pub(crate) use world::{LostInput, World};
+pub(crate) use world::{DAY_MS, LostInput, World};

@@ -144,6 +144,20 @@ impl World {
             Output::Put(leg) => self.put(index, leg),
             Output::ReadContent(_) | Output::KeepTexts(_) | Output::Remember { .. } => {}
             Output::Clean { .. } => self.trace.push((index, "clean".to_owned())),
+            Output::Event { event, .. } => self.happened.push((index, *event)),
+            Output::Audit { ticket, location, items } => {
+                let tree = self.tree(index, location);
+                let findings = items.iter().map(|item| tree.look_again(item)).collect();
+                self.input(index, Input::Audited { ticket, findings });
+            }
+            Output::Trash { ticket, location, work } => {
+                let done = self.tree(index, location).errand(work);
+                if let tidegate::core::errands::TrashDone::Restored(put) = &done {
+                    let paths = put.iter().flatten().cloned().collect();
+                    self.hint(index, location, paths);
+                }
+                self.input(index, Input::Trash { ticket, done });
+            }
             Output::Resolve { ticket, synced, conduit, baseline, guards, facts, why, .. } => {
                 self.trace.push((index, "resolve".to_owned()));
                 let store = self.nodes[index].core.as_ref().unwrap().store();

@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tidegate::core::errands::{AuditItem, TrashDone, TrashItem, TrashWork};
 use tidegate::core::io::{ScanScope, Seen, Work, Written};
 use tidegate_protocol::file_sync::{Action, ItemOutcome, PreImage, SkipReason};
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{DeviceId, LocationId};
 use tidegate_protocol::index::{EntryKind, FileFacts, IgnoreRules, Observation, Observed, StatMark, Version};
 use tidegate_protocol::path::EntryPath;
+use tidegate_protocol::wire::Finding;
+use tidegate_storage::disk::{Bin, FileKind, TrashListing, Trashed};
 use tidegate_storage::store::Store;
 
 /// What stands at a path.
@@ -24,12 +27,23 @@ pub(crate) struct Tree {
     pub(crate) present: bool,
     pub(crate) watched: bool,
     pub(crate) trash: Vec<(EntryPath, Vec<u8>)>,
+    /// The bin of each thing in the trash, and the bin that is filled now.
+    pub(crate) bins: Vec<Bin>,
+    pub(crate) bin: Bin,
     stats: i64,
 }
 
 impl Tree {
     pub(crate) fn new() -> Self {
-        Self { things: BTreeMap::new(), present: true, watched: true, trash: Vec::new(), stats: 0 }
+        Self {
+            things: BTreeMap::new(),
+            present: true,
+            watched: true,
+            trash: Vec::new(),
+            bins: Vec::new(),
+            bin: Bin { conduit: String::new(), generation: 0 },
+            stats: 0,
+        }
     }
 
     fn mark(&mut self, size: usize, mtime_ns: Option<i64>) -> StatMark {
@@ -125,6 +139,7 @@ impl Tree {
         for at in gone {
             if let Some(Thing::File { bytes, .. }) = self.things.remove(&at) {
                 self.trash.push((at, bytes));
+                self.bins.push(self.bin.clone());
             }
         }
     }
@@ -133,6 +148,83 @@ impl Tree {
         let mark = self.mark(bytes.len(), Some(file.mtime_ns));
         self.things.insert(path.clone(), Thing::File { bytes, mark });
         mark
+    }
+
+    fn trashed(&self, item: &TrashItem) -> Option<usize> {
+        (0..self.trash.len()).find(|at| self.bins[*at] == item.bin && self.trash[*at].0 == item.path)
+    }
+
+    /// Changes a content and nothing that a stat shows.
+    pub(crate) fn rot(&mut self, path: &EntryPath, content: &str) {
+        let Some(Thing::File { bytes, .. }) = self.things.get_mut(path) else { panic!("no file") };
+        assert_eq!(bytes.len(), content.len());
+        *bytes = content.as_bytes().to_vec();
+    }
+
+    /// Reads a file again, whatever the index knows.
+    pub(crate) fn look_again(&self, item: &AuditItem) -> Finding {
+        let Some((content, known)) = item.known else { return Finding::NotIndexed };
+        match self.things.get(&item.path) {
+            None | Some(Thing::Dir) => Finding::Gone,
+            Some(Thing::File { mark, .. }) if *mark != known => Finding::Edited,
+            Some(Thing::File { bytes, .. }) if ContentHash::of(bytes) == content => Finding::Sound,
+            Some(Thing::File { bytes, .. }) => Finding::Rotten { content: ContentHash::of(bytes) },
+        }
+    }
+
+    /// What stood at a path before, from the first of these bins that has this content.
+    pub(crate) fn find_trashed(&self, bins: &[Bin], path: &EntryPath, content: &ContentHash) -> Option<Vec<u8>> {
+        let held = |bin: &Bin| {
+            let all = self.trash.iter().zip(&self.bins);
+            all.filter(|((at, bytes), of)| *of == bin && at == path && ContentHash::of(bytes) == *content)
+                .map(|((_, bytes), _)| bytes.clone())
+                .next()
+        };
+        bins.iter().find_map(held)
+    }
+
+    fn take_trashed(&mut self, item: &TrashItem) -> Option<Vec<u8>> {
+        let at = self.trashed(item)?;
+        self.bins.remove(at);
+        Some(self.trash.remove(at).1)
+    }
+
+    /// Carries out an errand. What is restored is named to the watcher by the caller.
+    pub(crate) fn errand(&mut self, work: TrashWork) -> TrashDone {
+        if !self.present {
+            return TrashDone::Failed("no root".to_owned());
+        }
+        match work {
+            TrashWork::List => {
+                let thing = |((path, bytes), bin): (&(EntryPath, Vec<u8>), &Bin)| Trashed {
+                    bin: bin.clone(),
+                    path: path.clone(),
+                    kind: FileKind::File,
+                    size: bytes.len() as u64,
+                    ctime_ns: 0,
+                };
+                let things: Vec<Trashed> = self.trash.iter().zip(&self.bins).map(thing).collect();
+                let (count, bytes) = (things.len() as u64, things.iter().map(|thing| thing.size).sum());
+                TrashDone::Listed(TrashListing { things, count, bytes, disk_bytes: Some(1000) })
+            }
+            TrashWork::Hash(items) => TrashDone::Hashed(
+                items.iter().map(|item| self.trashed(item).map(|at| ContentHash::of(&self.trash[at].1))).collect(),
+            ),
+            TrashWork::Restore { items, mark } => {
+                let mut put = |item: &TrashItem| {
+                    let bytes = self.take_trashed(item).ok_or("gone")?;
+                    let stands = self.things.contains_key(&item.path);
+                    let beside = format!("{} {mark}", item.path);
+                    let to = if stands { super::names::path(&beside) } else { item.path.clone() };
+                    self.write(&to, &bytes);
+                    Ok(to)
+                };
+                TrashDone::Restored(items.iter().map(&mut put).collect())
+            }
+            TrashWork::Purge(items) => TrashDone::Purged(
+                items.iter().map(|item| self.take_trashed(item).map(drop).ok_or_else(|| "gone".to_owned())).collect(),
+            ),
+        }
     }
 
     /// Does one item, if what stands there is what it expects or what it would leave.

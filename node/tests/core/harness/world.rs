@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use ed25519_dalek::SigningKey;
 use tidegate::core::command::{Command, ConduitChange, Fault, FaultCode, NewConduit, Reply};
 use tidegate::core::io::{Input, Output, Ticket};
-use tidegate::core::{Core, CoreConfig};
+use tidegate::core::{Core, CoreConfig, TrashLimits};
 use tidegate::env::Now;
 use tidegate_protocol::file_sync::{Conduit, Generation, Guards, SyncMode, Verification};
 use tidegate_protocol::id::{DeviceId, LibraryId, LocationId};
@@ -19,6 +19,9 @@ use super::legs::LegRun;
 use super::names::{A, B, id, key, label, name, path};
 use super::store::Disk;
 use super::tree::Tree;
+
+/// A day, in milliseconds.
+pub(crate) const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Something in the queue.
 pub(crate) enum Event {
@@ -74,6 +77,8 @@ pub(crate) struct World {
     /// What left the cores, in order: who, what.
     pub(crate) trace: Vec<(usize, String)>,
     pub(crate) events: u64,
+    /// What the cores told of, in order.
+    pub(crate) happened: Vec<(usize, tidegate::core::events::Event)>,
 }
 
 impl World {
@@ -99,6 +104,7 @@ impl World {
             lying: None,
             trace: Vec::new(),
             events: 0,
+            happened: Vec::new(),
         };
         for index in 0..count {
             let admitted = pairs.iter().filter_map(|(a, b)| match index {
@@ -121,6 +127,7 @@ impl World {
                     free_bytes_min: 0,
                     index_rows_max: 100_000,
                     parallel_transfers: 4,
+                    trash: TrashLimits { age_ms_max: 30 * DAY_MS, percent_max: 10 },
                 },
                 start: 0,
                 members: BTreeSet::new(),

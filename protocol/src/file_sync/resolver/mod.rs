@@ -33,6 +33,8 @@ use serde::{Deserialize, Serialize};
 pub use self::rule::{Rule, Why};
 pub use self::view::{BaseChange, BaseView, Circumstances, ConduitView, NoBase, Side, SideView};
 
+pub(super) use self::moves::pair as pair_moves;
+
 use self::merge::Merge;
 use self::scope::Scope;
 use self::walk::Span;

@@ -18,7 +18,8 @@ struct Ends {
     arrives: Vec<usize>,
 }
 
-pub(super) fn pair(ops: &mut DirectionalOps) {
+/// Pairs what can be paired.
+pub(in crate::file_sync) fn pair(ops: &mut DirectionalOps) {
     let mut by_content: BTreeMap<ContentHash, Ends> = BTreeMap::new();
     for (index, item) in ops.deletes.iter().enumerate() {
         if let Some(content) = item.expect.content_to_find() {
