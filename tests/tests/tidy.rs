@@ -17,14 +17,13 @@ const ARROWS: [(&str, &str, &[&str]); 5] = [
 ];
 
 /// What touches the outside world is optional in `node`, behind the feature `os`.
-const OUTSIDE: [&str; 12] = [
+const OUTSIDE: [&str; 11] = [
     "axum",
     "clap",
     "getrandom",
     "hyper",
     "indicatif",
     "libp2p",
-    "notify",
     "quinn",
     "rustls",
     "rustix",
