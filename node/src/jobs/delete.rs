@@ -49,6 +49,7 @@ async fn delete_batch<E: Env, R: RootDir>(
     control: &Control,
     known: &IndexView,
 ) -> Option<JobStop> {
+    context.in_hand.take(leg.job, leg.location, batch);
     let (mut done, mut stop) = (Vec::with_capacity(batch.len()), None);
     for work in batch {
         stop = control.stop();
@@ -72,6 +73,7 @@ async fn delete_batch<E: Env, R: RootDir>(
         }
         outcomes.push((work.index, outcome));
     }
+    context.let_go(&leg.job, &announced).await;
     if outcomes.is_empty() {
         return stop;
     }

@@ -13,6 +13,7 @@ mod control;
 mod copy;
 mod delete;
 mod fetch;
+mod in_hand;
 mod index;
 mod pace;
 mod resolve;
@@ -30,6 +31,7 @@ use std::task::Poll;
 
 use async_channel::Sender;
 
+use tidegate_protocol::file_sync::JobKey;
 use tidegate_protocol::id::DeviceId;
 use tidegate_storage::store::StoreError;
 
@@ -40,6 +42,7 @@ pub(crate) use clean::clean;
 pub(crate) use control::{Control, Controls};
 pub(crate) use copy::copy;
 pub(crate) use delete::delete;
+use in_hand::InHand;
 pub(crate) use index::IndexView;
 pub(crate) use resolve::{Unresolved, resolve};
 pub(crate) use roots::{Roots, keep};
@@ -47,7 +50,7 @@ pub(crate) use scan::scan;
 pub(crate) use tickets::Tickets;
 
 use crate::core::command::{Command, Fault, FaultCode, Reply};
-use crate::core::io::Input;
+use crate::core::io::{Input, Written};
 use crate::env::{Env, Spawn};
 
 /// What every job of a node shares.
@@ -66,6 +69,8 @@ pub(crate) struct Shared<E: Env> {
     pub(crate) requests: Tickets<Decided>,
     /// Legs that run.
     pub(crate) controls: Controls,
+    /// What they put in place just now.
+    in_hand: InHand,
     /// What was refused.
     pub(crate) counters: Counters,
     /// Why the replica cannot be read any more.
@@ -95,6 +100,7 @@ impl<E: Env> Shared<E> {
             commands: Tickets::default(),
             requests: Tickets::default(),
             controls: Controls::default(),
+            in_hand: InHand::default(),
             counters: Counters::default(),
             broken: Mutex::default(),
         }
@@ -103,6 +109,13 @@ impl<E: Env> Shared<E> {
     /// Reports to the core; false when there is no core any more.
     pub(crate) async fn tell(&self, input: Input) -> bool {
         self.inbox.send(input).await.is_ok()
+    }
+
+    /// A leg has nothing in hand any more, and is about to report what it wrote.
+    pub(crate) async fn let_go(&self, job: &JobKey, written: &[Written]) {
+        if let Some((location, paths)) = self.in_hand.release(job, written) {
+            self.tell(Input::Hints { location, paths, overflow: false }).await;
+        }
     }
 
     /// Has the core carry out a command, and waits for its answer.

@@ -180,6 +180,7 @@ async fn apply_batch<E: Env>(leg: &Leg<E>, items: &[Work], prepared: Vec<Prepare
             }
         }
     }
+    leg.context.in_hand.take(leg.job, leg.location, items);
     let mut done = Vec::new();
     for (position, content) in contents.into_iter().enumerate() {
         if leg.control.stop().is_some() {
@@ -198,6 +199,7 @@ async fn apply_batch<E: Env>(leg: &Leg<E>, items: &[Work], prepared: Vec<Prepare
 /// Makes what was applied durable, then reports it.
 async fn settle<E: Env>(leg: &Leg<E>, done: Vec<(&Work, Done, bool)>) {
     if done.is_empty() {
+        leg.context.let_go(&leg.job, &[]).await;
         return;
     }
     let durable = leg.workshop.sync_dirs().await;
@@ -210,6 +212,7 @@ async fn settle<E: Env>(leg: &Leg<E>, done: Vec<(&Work, Done, bool)>) {
         }
         outcomes.push((work.index, outcome));
     }
+    leg.context.let_go(&leg.job, &announced).await;
     leg.report(outcomes, announced).await;
 }
 
