@@ -29,7 +29,7 @@ use crate::core::{Core, CoreConfig, TrashLimits};
 use crate::driver::{Driver, Handle};
 use crate::env::{Clock, Env};
 use crate::os::net::{Deadlines, NetworkOptions, OsNetwork};
-use crate::os::{OsClock, OsEnv, OsSpawn, OsWatch};
+use crate::os::{OsClock, OsEnv, OsSpawn, OsWatch, keep_buffers};
 use face::NodeFace;
 use network::PacedNetwork;
 
@@ -67,6 +67,7 @@ enum Life {
 pub fn run(options: Options) -> Result<(), Problem> {
     log(&options.settings);
     no_core_dumps();
+    keep_buffers();
     crate::state::make_directory(&options.state)?;
     let _held = crate::state::hold(&options.state)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -38,7 +38,17 @@ pub struct Rename {
     pub name: Label,
 }
 
-/// `POST /conduits/{name}/plan` and `/sync`, `POST /plans/{id}/approve`.
+/// `POST /conduits/{name}/plan`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ask {
+    /// How long to wait for the gate, in milliseconds; the configured time if absent.
+    pub wait_ms: Option<u64>,
+    /// How many of the plan's items to show; all if absent. Sums are of all.
+    pub items_max: Option<usize>,
+}
+
+/// `POST /conduits/{name}/sync`, `POST /plans/{id}/approve`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Run {

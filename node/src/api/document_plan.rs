@@ -64,8 +64,9 @@ pub struct PlanItem {
     pub replaces: bool,
 }
 
-impl From<PlanView> for PlanDocument {
-    fn from(view: PlanView) -> Self {
+impl PlanDocument {
+    /// A plan with at most `items_max` of its items.
+    pub fn new(view: &PlanView, items_max: usize) -> Self {
         let operations = &view.plan.operations;
         let sides = [("target", &operations.source_to_target), ("source", &operations.target_to_source)];
         let copies = sides.iter().flat_map(|(side, ops)| ops.copies.iter().map(|item| plan_item(side, item)));
@@ -74,7 +75,7 @@ impl From<PlanView> for PlanDocument {
         Self {
             plan: view.plan.id.short(),
             conduit: view.conduit.to_string(),
-            items: copies.chain(deletes).collect(),
+            items: copies.chain(deletes).take(items_max).collect(),
             heads: heads.map(|(d, sequence)| HeadDocument { device: d.to_string(), sequence: *sequence }).collect(),
             halts: view.plan.halts.iter().map(ToString::to_string).collect(),
             totals: view.plan.totals,
@@ -90,8 +91,8 @@ impl From<PlanView> for PlanDocument {
                 .iter()
                 .map(|c| ProblemDocument { path: c.path.to_string(), why: words::conflict(c.kind).to_owned() })
                 .collect(),
-            source: view.source,
-            target: view.target,
+            source: view.source.clone(),
+            target: view.target.clone(),
             target_device: view.target_device.to_string(),
         }
     }

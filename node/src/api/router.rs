@@ -18,7 +18,7 @@ use tidegate_protocol::id::{Label, LocationId};
 use tidegate_protocol::index::Rights;
 use tidegate_protocol::wire::JobControl;
 
-use super::body::{ConduitNew, ConduitSet, Join, NewLocation, Rename, Rescan, Run};
+use super::body::{Ask, ConduitNew, ConduitSet, Join, NewLocation, Rename, Rescan, Run};
 use super::document::{
     ConduitDocument, GenerationDocument, GenerationItems, JobDocument, LocationDocument, PlanDocument, StartedDocument,
     StatusDocument, document, list,
@@ -319,10 +319,10 @@ async fn remove_conduit(State(face): Node, Path(name): Path<String>) -> Answer {
     done(&face, Command::RemoveConduit(name)).await
 }
 
-async fn plan(State(face): Node, Path(conduit): Path<String>, Body(run): Body<Run>) -> Answer {
-    let wait_ms = run.wait_ms.unwrap_or_else(|| face.gate_timeout_ms());
+async fn plan(State(face): Node, Path(conduit): Path<String>, Body(ask): Body<Ask>) -> Answer {
+    let wait_ms = ask.wait_ms.unwrap_or_else(|| face.gate_timeout_ms());
     let plan = expect!(face.command(Command::Plan { conduit, wait_ms }).await, Plan);
-    Ok(Document(document("plan", &PlanDocument::from(*plan))))
+    Ok(Document(document("plan", &PlanDocument::new(&plan, ask.items_max.unwrap_or(usize::MAX)))))
 }
 
 async fn sync(State(face): Node, Path(conduit): Path<String>, Body(run): Body<Run>) -> Answer {

@@ -247,7 +247,8 @@ async fn wait(conduit: &str, context: &Context) -> Result<Exit, Problem> {
             progress.clear();
             return Err(follow::held(&view.name, held, context));
         } else {
-            match context.client.post(&format!("/conduits/{}/plan", segment(conduit)), &json!({})).await {
+            match context.client.post(&format!("/conduits/{}/plan", segment(conduit)), &json!({ "items_max": 1 })).await
+            {
                 Ok(document) => {
                     let plan: PlanDocument = read(&document)?;
                     if plan.items.is_empty() && plan.halts.is_empty() {

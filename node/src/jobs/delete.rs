@@ -50,6 +50,7 @@ async fn delete_batch<E: Env, R: RootDir>(
     control: &Control,
     known: &IndexView,
 ) -> Option<JobStop> {
+    context.in_hand.take(leg.job, leg.location, batch);
     let (mut done, mut stop) = (Vec::with_capacity(batch.len()), None);
     let held = match evict::held_by_source(context, leg, batch).await {
         Ok(held) => held,
@@ -82,6 +83,7 @@ async fn delete_batch<E: Env, R: RootDir>(
         }
         outcomes.push((work.index, outcome));
     }
+    context.let_go(&leg.job, &announced).await;
     if outcomes.is_empty() {
         return stop;
     }

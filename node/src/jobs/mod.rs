@@ -16,6 +16,7 @@ mod copy;
 mod delete;
 mod evict;
 mod fetch;
+mod in_hand;
 mod index;
 mod pace;
 mod put;
@@ -37,6 +38,7 @@ use std::task::Poll;
 
 use async_channel::Sender;
 
+use tidegate_protocol::file_sync::JobKey;
 use tidegate_protocol::id::DeviceId;
 use tidegate_storage::store::StoreError;
 
@@ -49,6 +51,7 @@ pub(crate) use content::read_content;
 pub(crate) use control::{Control, Controls};
 pub(crate) use copy::copy;
 pub(crate) use delete::delete;
+use in_hand::InHand;
 pub(crate) use index::IndexView;
 use pace::Paces;
 pub(crate) use put::put;
@@ -61,7 +64,7 @@ pub(crate) use tickets::Tickets;
 pub(crate) use trash::trash;
 
 use crate::core::command::{Command, Fault, FaultCode, Reply};
-use crate::core::io::Input;
+use crate::core::io::{Input, Written};
 use crate::env::{Clock, Env, Spawn};
 use crate::events::Stream;
 
@@ -87,6 +90,8 @@ pub(crate) struct Shared<E: Env> {
     pub(crate) rooms: Arc<Rooms>,
     /// Who listens to what happens.
     pub(crate) events: Stream,
+    /// What they put in place just now.
+    in_hand: InHand,
     /// What was refused.
     pub(crate) counters: Counters,
     /// Why the replica cannot be read any more.
@@ -121,6 +126,7 @@ impl<E: Env> Shared<E> {
             controls: Controls::default(),
             paces: Paces::default(),
             rooms: Arc::default(),
+            in_hand: InHand::default(),
             counters: Counters::default(),
             broken: Mutex::default(),
         }
@@ -129,6 +135,13 @@ impl<E: Env> Shared<E> {
     /// Reports to the core; false when there is no core any more.
     pub(crate) async fn tell(&self, input: Input) -> bool {
         self.inbox.send(input).await.is_ok()
+    }
+
+    /// A leg has nothing in hand any more, and is about to report what it wrote.
+    pub(crate) async fn let_go(&self, job: &JobKey, written: &[Written]) {
+        if let Some((location, paths)) = self.in_hand.release(job, written) {
+            self.tell(Input::Hints { location, paths, overflow: false }).await;
+        }
     }
 
     /// Has the core carry out a command, and waits for its answer.

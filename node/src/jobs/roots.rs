@@ -177,7 +177,10 @@ impl<E: Env> Keeper<E> {
             {
                 First::Left(First::Left(Err(_))) => return,
                 First::Left(First::Left(Ok(barrier))) => self.drain(&mut watched, barrier).await,
-                First::Left(First::Right(changes)) => self.seen(&mut watched, changes).await,
+                First::Left(First::Right(changes)) => {
+                    let changes = changes.map(|changes| self.without_in_hand(changes));
+                    self.seen(&mut watched, changes).await
+                }
                 First::Right(()) => self.look(watched.is_some()).await,
             };
             if !goes_on {
@@ -195,6 +198,11 @@ impl<E: Env> Keeper<E> {
             }
         }
         self.context.tell(Input::Drained { location: self.location, barrier }).await
+    }
+
+    /// Leaves the hints that running legs see to.
+    fn without_in_hand(&self, changes: Changes) -> Changes {
+        Changes { paths: self.context.in_hand.keep(self.location, changes.paths), overflow: changes.overflow }
     }
 
     /// Reports changes. A lost watch is said, and everything may have changed.

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use tidegate_protocol::id::LocationId;
-use tidegate_protocol::limits::PIECE_BYTES_MAX;
+use tidegate_protocol::limits::{CHUNK_BYTES, PIECE_BYTES_MAX};
 use tidegate_protocol::wire::{FetchFailure, Part, Piece, Response};
 use tidegate_storage::disk::{File, RootDir, TreePath};
 
@@ -15,8 +15,14 @@ use super::pace::Pace;
 use crate::core::io::Read;
 use crate::env::{Env, NetworkError, RootOf, Stream};
 
+/// Content of one frame: its copies on the way stay in a core's cache, and a chunk comes in whole frames.
+const CONTENT_BYTES: usize = 256 << 10;
+
 /// Bytes that a piece costs in a frame besides its content: three integers of at most 5 bytes each.
 const PIECE_OVERHEAD: usize = 16;
+
+const _: () =
+    assert!(CONTENT_BYTES + PIECE_OVERHEAD <= PIECE_BYTES_MAX && CHUNK_BYTES.is_multiple_of(CONTENT_BYTES as u64));
 
 /// Answers a fetch: every read in order, each complete or failed.
 pub(crate) async fn serve<E: Env, S: Stream>(
@@ -27,7 +33,8 @@ pub(crate) async fn serve<E: Env, S: Stream>(
     pace: &Pace,
 ) -> Result<(), NetworkError> {
     let root = context.roots.get(location);
-    let mut frame = Packed { room: pace.frame_bytes(PIECE_BYTES_MAX), used: 0, pieces: Vec::new(), content: 0 };
+    let mut frame =
+        Packed { room: pace.frame_bytes(CONTENT_BYTES) + PIECE_OVERHEAD, used: 0, pieces: Vec::new(), content: 0 };
     for (want, read) in reads.into_iter().enumerate() {
         let want = want as u32;
         let failure = match (read, &root) {

@@ -62,9 +62,53 @@ impl Outline {
 
     /// Whether `bytes` are chunk `index`, whole and right.
     pub fn verify(&self, index: u64, bytes: &[u8]) -> bool {
-        let Some((begin, length)) = self.range(index) else { return false };
-        let single = self.chunks.len() == 1;
-        bytes.len() == length && chunk_hash(begin, bytes, single) == self.chunks[index as usize]
+        let Some(mut hasher) = self.hasher(index) else { return false };
+        hasher.push(bytes);
+        hasher.is_right(self)
+    }
+
+    /// Checks chunk `index` while it comes in pieces; `None` beyond the last.
+    pub fn hasher(&self, index: u64) -> Option<ChunkHasher> {
+        let (begin, _) = self.range(index)?;
+        Some(ChunkHasher { index, length: 0, single: self.chunks.len() == 1, hasher: begun(begin) })
+    }
+}
+
+/// One chunk of an outline on its way in.
+#[derive(Debug, Clone)]
+pub struct ChunkHasher {
+    index: u64,
+    length: usize,
+    single: bool,
+    hasher: Hasher,
+}
+
+impl ChunkHasher {
+    /// Adds the next bytes.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+        self.length += bytes.len();
+    }
+
+    /// Which chunk it is.
+    pub const fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// Where in the content the next bytes belong.
+    pub const fn offset(&self) -> u64 {
+        self.index * CHUNK_BYTES + self.length as u64
+    }
+
+    /// How many bytes of the chunk are still to come.
+    pub fn left(&self, outline: &Outline) -> usize {
+        outline.range(self.index).map_or(0, |(_, length)| length.saturating_sub(self.length))
+    }
+
+    /// Whether all that was added is the chunk, whole and right.
+    pub fn is_right(&self, outline: &Outline) -> bool {
+        let Some((_, length)) = outline.range(self.index) else { return false };
+        self.length == length && ended(&self.hasher, self.single) == outline.chunks[self.index as usize]
     }
 }
 
@@ -105,12 +149,17 @@ pub const fn chunk_count(size: u64) -> u64 {
 }
 
 fn chunk_hash(begin: u64, bytes: &[u8], single: bool) -> [u8; 32] {
+    ended(begun(begin).update(bytes), single)
+}
+
+fn begun(begin: u64) -> Hasher {
     let mut hasher = Hasher::new();
-    if single {
-        return *hasher.update(bytes).finalize().as_bytes();
-    }
     hasher.set_input_offset(begin);
-    hasher.update(bytes).finalize_non_root()
+    hasher
+}
+
+fn ended(hasher: &Hasher, single: bool) -> [u8; 32] {
+    if single { *hasher.finalize().as_bytes() } else { hasher.finalize_non_root() }
 }
 
 fn merge(size: u64, chunks: &[[u8; 32]]) -> ContentHash {

@@ -26,7 +26,7 @@ mod trash;
 mod trashed;
 
 pub use apply::Applied;
-pub use chunks::{Outline, OutlineBuilder, WrongOutline, chunk_count};
+pub use chunks::{ChunkHasher, Outline, OutlineBuilder, WrongOutline, chunk_count};
 pub use file_system::{
     DirEntry, File, FileKind, FileSystem, Metadata, RenameMode, RootDir, RootIdentity, Space, TreePath,
 };

@@ -17,7 +17,7 @@ use tidegate_protocol::index::FileFacts;
 use tidegate_protocol::limits::CHUNK_BYTES;
 use tidegate_protocol::path::Name;
 
-use super::chunks::Outline;
+use super::chunks::{ChunkHasher, Outline};
 use super::reading;
 use super::refused::Refused;
 use super::trash::Trash;
@@ -293,6 +293,23 @@ impl<F: File> Download<F> {
         }
         self.file.write_at(bytes, index * CHUNK_BYTES).await?;
         self.missing.lock().unwrap_or_else(PoisonError::into_inner).remove(&index);
+        Ok(())
+    }
+
+    /// Writes the next bytes of a chunk as they come. They count once all of it is there and
+    /// [`Download::end_chunk`] finds it right; until then, and after a crash, the chunk is missing.
+    pub async fn write_next(&self, chunk: &mut ChunkHasher, bytes: &[u8]) -> Result<(), Refused> {
+        self.file.write_at(bytes, chunk.offset()).await?;
+        chunk.push(bytes);
+        Ok(())
+    }
+
+    /// A chunk that was written is not missing any more, if it is the right one.
+    pub fn end_chunk(&self, chunk: &ChunkHasher) -> Result<(), Refused> {
+        if !chunk.is_right(&self.outline) {
+            return Err(Refused::WrongContent);
+        }
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner).remove(&chunk.index());
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! The one write transaction, and the primitives on which every typed write is written.
 
+use std::cell::Cell;
+
 use redb::WriteTransaction;
 use tidegate_protocol::id::DeviceId;
 
@@ -12,6 +14,8 @@ pub struct Txn {
     redb: WriteTransaction,
     device: DeviceId,
     wall_ms: u64,
+    /// Whether anything was changed so far.
+    changed: Cell<bool>,
 }
 
 /// A table open for writing. A table is open once at a time, so it is never held across another method.
@@ -19,7 +23,7 @@ pub(super) type WriteTable<'a> = redb::Table<'a, &'static [u8], &'static [u8]>;
 
 impl Txn {
     pub(super) const fn new(txn: WriteTransaction, device: DeviceId) -> Self {
-        Self { redb: txn, device, wall_ms: u64::MAX }
+        Self { redb: txn, device, wall_ms: u64::MAX, changed: Cell::new(false) }
     }
 
     /// Whose replica this is.
@@ -36,30 +40,38 @@ impl Txn {
         self.wall_ms
     }
 
-    /// Commits. When it returns, everything is on the disk; on an error nothing of it is.
+    /// Commits. When it returns, everything is on the disk; on an error nothing of it is. Where nothing was
+    /// changed there is nothing to make durable, and the disk is left alone.
     pub fn commit(self) -> Result<(), StoreError> {
-        Ok(self.redb.commit()?)
+        if self.changed.get() { Ok(self.redb.commit()?) } else { Ok(self.redb.abort()?) }
     }
 
+    /// A table to change.
+    pub(super) fn table_mut(&self, table: Table) -> Result<WriteTable<'_>, StoreError> {
+        self.changed.set(true);
+        self.table(table)
+    }
+
+    /// A table to read, as this transaction sees it.
     pub(super) fn table(&self, table: Table) -> Result<WriteTable<'_>, StoreError> {
         Ok(self.redb.open_table(table.definition())?)
     }
 
     pub(super) fn put(&self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.table(table)?.insert(key, value)?;
+        self.table_mut(table)?.insert(key, value)?;
         Ok(())
     }
 
     /// Removes a key. Says whether it was there.
     pub(super) fn remove(&self, table: Table, key: &[u8]) -> Result<bool, StoreError> {
-        Ok(self.table(table)?.remove(key)?.is_some())
+        Ok(self.table_mut(table)?.remove(key)?.is_some())
     }
 
     /// Removes all keys that start with `prefix`.
     pub(super) fn remove_prefix(&self, table: Table, prefix: &[u8]) -> Result<(), StoreError> {
         let end = after_prefix(prefix);
         let range = (std::ops::Bound::Included(prefix), upper(end.as_deref()));
-        self.table(table)?.retain_in::<&[u8], _>(range, |_, _| false)?;
+        self.table_mut(table)?.retain_in::<&[u8], _>(range, |_, _| false)?;
         Ok(())
     }
 }

@@ -206,25 +206,30 @@ async fn fetch_range<E: Env>(
     let length = (count as u64 * CHUNK_BYTES).min(file.size - offset);
     let wants = vec![Want { path: (*from).clone(), content: file.content, offset, length }];
     let mut fetching = Fetching::begin(&leg.context.env, &leg.pace, *device, leg.job, wants).await?;
-    let (mut index, mut chunk) = (first, Vec::with_capacity(CHUNK_BYTES as usize));
+    let mut index = first;
+    let mut growing = part.outline().hasher(index);
     while let Some((_, arrived)) = fetching.next().await? {
         let bytes = match arrived {
             Arrived::Failed(failure) => return Ok(Some(skip_of(failure))),
             Arrived::Bytes(bytes) => bytes,
         };
         let mut rest = bytes.as_slice();
-        while let Some((_, wanted)) = part.outline().range(index).filter(|_| !rest.is_empty()) {
-            let (now, later) = rest.split_at(rest.len().min(wanted - chunk.len()));
-            chunk.extend_from_slice(now);
+        while let Some(chunk) = growing.as_mut().filter(|_| !rest.is_empty()) {
+            let (now, later) = rest.split_at(rest.len().min(chunk.left(part.outline())));
             rest = later;
-            if chunk.len() < wanted {
-                break;
-            }
-            match part.write_chunk(index, &chunk).await {
-                Ok(()) => {
-                    leg.moved.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-                    leg.room.used(chunk.len() as u64);
+            let mut written = part.write_next(chunk, now).await;
+            if written.is_ok() && chunk.left(part.outline()) == 0 {
+                written = part.end_chunk(chunk);
+                if written.is_ok() {
+                    let length = chunk.offset() - index * CHUNK_BYTES;
+                    leg.moved.bytes.fetch_add(length, Ordering::Relaxed);
+                    leg.room.used(length);
                 }
+                index += 1;
+                growing = part.outline().hasher(index);
+            }
+            match written {
+                Ok(()) => {}
                 Err(Refused::WrongContent) => tracing::warn!(index, "a chunk arrived wrong; it is asked for again"),
                 Err(Refused::NoSpace) => {
                     leg.stop(JobStop::NoSpace);
@@ -232,8 +237,6 @@ async fn fetch_range<E: Env>(
                 }
                 Err(refused) => return Ok(Some(refused.into())),
             }
-            chunk.clear();
-            index += 1;
         }
         if leg.stopping().is_some() {
             return Ok(None);

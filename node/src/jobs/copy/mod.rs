@@ -57,6 +57,8 @@ struct Leg<E: Env> {
     pace: Arc<Pace>,
     streams: usize,
     room: Lease,
+    /// A run before this one was interrupted: some items may be done without having been reported.
+    again: bool,
     stop: Mutex<Option<JobStop>>,
     moved: Moved,
 }
@@ -104,6 +106,7 @@ pub(crate) async fn copy<E: Env>(
         pace: context.paces.of(leg.job.conduit, leg.bandwidth_limit),
         streams: leg.parallel_transfers.clamp(1, PARALLEL_TRANSFERS_MAX) as usize,
         room,
+        again: recovered.resumable > 0,
         stop: Mutex::default(),
         moved: Moved::default(),
         context,
@@ -184,6 +187,7 @@ async fn apply_batch<E: Env>(leg: &Leg<E>, items: &[Work], prepared: Vec<Prepare
             }
         }
     }
+    leg.context.in_hand.take(leg.job, leg.location, items);
     let mut done = Vec::new();
     for (position, content) in contents.into_iter().enumerate() {
         if leg.control.stop().is_some() {
@@ -202,6 +206,7 @@ async fn apply_batch<E: Env>(leg: &Leg<E>, items: &[Work], prepared: Vec<Prepare
 /// Makes what was applied durable, then reports it.
 async fn settle<E: Env>(leg: &Leg<E>, done: Vec<(&Work, Done, bool)>) {
     if done.is_empty() {
+        leg.context.let_go(&leg.job, &[]).await;
         return;
     }
     let durable = leg.workshop.sync_dirs().await;
@@ -214,6 +219,7 @@ async fn settle<E: Env>(leg: &Leg<E>, done: Vec<(&Work, Done, bool)>) {
         }
         outcomes.push((work.index, outcome));
     }
+    leg.context.let_go(&leg.job, &announced).await;
     leg.report(outcomes, announced).await;
 }
 

@@ -43,7 +43,10 @@ pub(super) async fn stage<E: Env>(leg: &Leg<E>, positions: Vec<usize>, results: 
         if leg.stopping().is_some() {
             break;
         }
-        if let Some(mark) = already(leg, &work.path, file).await {
+        // If it stands there all the same, the install finds that out; all that is lost is a small transfer.
+        if leg.again
+            && let Some(mark) = already(leg, &work.path, file).await
+        {
             results.put(position, Prepared::Already(mark));
         } else if file.size == 0 {
             results.put_staged(position, leg.workshop.stage_bytes(work.index, &[], file).await, false);

@@ -4,6 +4,7 @@
 //! the source sends it. A copy of what the device holds is hashed, and falls back to the source.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
@@ -54,8 +55,9 @@ enum Unit {
 /// A batch that is being staged beside the caller.
 pub(super) struct Staging {
     range: Range<usize>,
-    results: Receiver<(usize, Prepared)>,
-    prepared: Vec<Prepared>,
+    prepared: Arc<Mutex<Vec<Prepared>>>,
+    /// Closed when the last task is over; nothing is ever sent, so that nobody wakes for a single item.
+    over: Receiver<Infallible>,
 }
 
 impl Staging {
@@ -90,18 +92,18 @@ impl Staging {
         if !small.is_empty() {
             units.push_back(Unit::Small(small));
         }
-        // One place for each item, so that a task never waits for a reader.
-        let (sender, results) = async_channel::bounded(range.len().max(1));
+        let prepared = Arc::new(Mutex::new(prepared));
+        let (running, over) = async_channel::bounded(1);
         let tasks = units.len().min(leg.streams);
         // A lone large file has all streams for itself.
         let large = units.iter().filter(|unit| matches!(unit, Unit::Large(_))).count();
         let streams = if large == 1 { leg.streams } else { 1 };
         let units = Arc::new(Mutex::new(units));
         for _ in 0..tasks {
-            let task = work_off(Arc::clone(leg), Arc::clone(&units), Results(sender.clone()), streams);
-            leg.context.spawn(task);
+            let results = Results { first: range.start, prepared: Arc::clone(&prepared), _running: running.clone() };
+            leg.context.spawn(work_off(Arc::clone(leg), Arc::clone(&units), results, streams));
         }
-        Self { range, results, prepared }
+        Self { range, prepared, over }
     }
 
     /// Positions of the batch in the leg.
@@ -111,24 +113,27 @@ impl Staging {
 
     /// Waits until all tasks are over. May be given up and called again.
     pub(super) async fn wait(&mut self) {
-        while let Ok((position, prepared)) = self.results.recv().await {
-            self.prepared[position - self.range.start] = prepared;
-        }
+        let Err(_) = self.over.recv().await;
     }
 
     /// What it came to, by item.
     pub(super) fn into_prepared(self) -> Vec<Prepared> {
-        self.prepared
+        std::mem::take(&mut *lock(&self.prepared))
     }
 }
 
 /// Where tasks put what they prepared.
-pub(super) struct Results(Sender<(usize, Prepared)>);
+pub(super) struct Results {
+    /// Position of the first item of the batch in the leg.
+    first: usize,
+    prepared: Arc<Mutex<Vec<Prepared>>>,
+    /// The task is at work for as long as it holds this.
+    _running: Sender<Infallible>,
+}
 
 impl Results {
     pub(super) fn put(&self, position: usize, prepared: Prepared) {
-        // There is room for every item; nobody reads only when the leg is over.
-        let _ = self.0.try_send((position, prepared));
+        lock(&self.prepared)[position - self.first] = prepared;
     }
 
     pub(super) fn put_staged(&self, position: usize, staged: Result<Staged, Refused>, local: bool) {

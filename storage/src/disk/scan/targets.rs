@@ -9,22 +9,23 @@ use super::super::known::Known;
 use super::super::lanes::Lanes;
 use super::super::{FileKind, RootDir};
 use super::report::cause;
-use super::walk::{Step, Walk};
+use super::walk::{Looked, Step, Walk};
 use super::{ScanError, Sink};
 
 /// How far a look goes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Reach {
     /// Only whether the directory holds something that is not told.
     Residue,
-    /// The path and all below it.
-    Whole,
+    /// The path, where a first look found this, and all below it.
+    Whole(Looked),
 }
+
+type Targets = BTreeMap<EntryPath, Reach>;
 
 impl<R: RootDir, K: Known, S: Sink, L: Lanes> Walk<'_, R, K, S, L> {
     /// Walks these paths and what is below them.
     pub(super) async fn paths(&mut self, paths: &[EntryPath]) -> Result<(), ScanError> {
-        let mut targets = BTreeMap::new();
+        let mut targets = Targets::new();
         for path in paths {
             self.aim(path, &mut targets).await?;
         }
@@ -35,10 +36,10 @@ impl<R: RootDir, K: Known, S: Sink, L: Lanes> Walk<'_, R, K, S, L> {
             }
             match reach {
                 Reach::Residue => self.residue(path).await?,
-                Reach::Whole => {
+                Reach::Whole(looked) => {
                     covered = Some(path.clone());
                     let known = self.known.entry(&path).await?;
-                    if let Some(frame) = self.visit(Step { path, listed: None, known }).await? {
+                    if let Some(frame) = self.visit(Step { path, looked: Some(looked), known }).await? {
                         self.run(frame).await?;
                     }
                 }
@@ -49,7 +50,7 @@ impl<R: RootDir, K: Known, S: Sink, L: Lanes> Walk<'_, R, K, S, L> {
 
     /// Finds where to look for a change at `path`: at the topmost directory above it that is new, else at
     /// itself; and at the directory around it if that holds, held, or may hold something that is not told.
-    async fn aim(&mut self, path: &EntryPath, targets: &mut BTreeMap<EntryPath, Reach>) -> Result<(), ScanError> {
+    async fn aim(&mut self, path: &EntryPath, targets: &mut Targets) -> Result<(), ScanError> {
         let mut steps: Vec<EntryPath> = path.ancestors().collect();
         steps.reverse();
         steps.push(path.clone());
@@ -57,7 +58,7 @@ impl<R: RootDir, K: Known, S: Sink, L: Lanes> Walk<'_, R, K, S, L> {
         for step in steps {
             let parent = step.parent();
             if self.spec.rules.hides_last(&step) {
-                add(targets, &parent, Reach::Residue);
+                add_residue(targets, &parent);
                 return Ok(());
             }
             let known = self.known.entry(&step).await?.map(|known| known.kind);
@@ -66,11 +67,14 @@ impl<R: RootDir, K: Known, S: Sink, L: Lanes> Walk<'_, R, K, S, L> {
                 residue_above = residue;
                 continue;
             }
-            let now = self.root.metadata(&(&step).into()).await;
-            if residue_above || now.is_ok_and(|found| found.is_some_and(|m| m.kind == FileKind::Special)) {
-                add(targets, &parent, Reach::Residue);
+            if matches!(targets.get(&step), Some(Reach::Whole(_))) {
+                return Ok(());
             }
-            add(targets, &DirPath::below_top(step), Reach::Whole);
+            let looked = self.root.metadata(&(&step).into()).await.map_err(|e| e.kind());
+            if residue_above || looked.is_ok_and(|found| found.is_some_and(|m| m.kind == FileKind::Special)) {
+                add_residue(targets, &parent);
+            }
+            targets.insert(step, Reach::Whole(looked));
             return Ok(());
         }
         Ok(())
@@ -95,9 +99,8 @@ impl<R: RootDir, K: Known, S: Sink, L: Lanes> Walk<'_, R, K, S, L> {
     }
 }
 
-fn add(targets: &mut BTreeMap<EntryPath, Reach>, dir: &DirPath, reach: Reach) {
+fn add_residue(targets: &mut Targets, dir: &DirPath) {
     if let Some(path) = dir.as_entry() {
-        let reached = targets.entry(path.clone()).or_insert(reach);
-        *reached = reach.max(*reached);
+        targets.entry(path.clone()).or_insert(Reach::Residue);
     }
 }

@@ -18,6 +18,9 @@ const LOOKS_MAX: u32 = 3;
 /// What listing a directory said of a name.
 type Listed = Result<Metadata, io::ErrorKind>;
 
+/// What a look at a path itself said: nothing is there, if it is `None`.
+pub(super) type Looked = Result<Option<Metadata>, io::ErrorKind>;
+
 pub(super) struct Walk<'a, R, K, S, L> {
     pub(super) root: &'a R,
     pub(super) spec: &'a ScanSpec,
@@ -30,7 +33,8 @@ pub(super) struct Walk<'a, R, K, S, L> {
 /// A path to be looked at.
 pub(super) struct Step {
     pub(super) path: EntryPath,
-    pub(super) listed: Option<Listed>,
+    /// `None` if it was not looked at yet.
+    pub(super) looked: Option<Looked>,
     pub(super) known: Option<KnownEntry>,
 }
 
@@ -73,19 +77,18 @@ impl<R: RootDir, K: Known, S: Sink, L: Lanes> Walk<'_, R, K, S, L> {
 
     /// Looks at one path. Answers what is to be looked at below it.
     pub(super) async fn visit(&mut self, step: Step) -> Result<Option<Frame>, ScanError> {
-        let Step { path, listed, known } = step;
+        let Step { path, mut looked, known } = step;
         let at = TreePath::from(&path);
-        // A name that was not listed may have been renamed over while the directory was read: only a look at
-        // the path itself says that it is gone.
-        let mut looked = listed.map(|listed| listed.map(Some));
         for _ in 0..LOOKS_MAX {
             let now = match looked.take() {
-                Some(listed) => listed,
+                Some(looked) => looked,
+                // A name that was not listed may have been renamed over while the directory was read: only a look
+                // at the path itself says that it is gone.
                 None => self.root.metadata(&at).await.map_err(|e| e.kind()),
             };
             let metadata = match now {
                 Ok(Some(metadata)) => metadata,
-                Ok(None) => return self.vanish(Step { path, listed: None, known }).await,
+                Ok(None) => return self.vanish(Step { path, looked: None, known }).await,
                 Err(kind) => return self.unknown(path, cause(kind), known).await,
             };
             self.reporter.count().await?;
@@ -211,7 +214,7 @@ impl<R: RootDir, K: Known, S: Sink, L: Lanes> Walk<'_, R, K, S, L> {
         let children = self.known.children(&dir).await?.into_iter();
         let step = |(name, known)| {
             let path = dir.child(&name).expect("the index holds paths only");
-            Step { path, listed: None, known: Some(known) }
+            Step { path, looked: None, known: Some(known) }
         };
         let steps: Vec<Step> = children.map(step).collect();
         Ok((!steps.is_empty()).then(|| Frame { steps: steps.into_iter(), gone: true }))
@@ -228,12 +231,12 @@ impl<R: RootDir, K: Known, S: Sink, L: Lanes> Walk<'_, R, K, S, L> {
             .peekable();
         for (path, listed) in listing.visible {
             while let Some((gone, entry)) = known.next_if(|(other, _)| *other < path) {
-                steps.push(Step { path: gone, listed: None, known: Some(entry) });
+                steps.push(Step { path: gone, looked: None, known: Some(entry) });
             }
             let entry = known.next_if(|(other, _)| *other == path).map(|(_, entry)| entry);
-            steps.push(Step { path, listed: Some(listed), known: entry });
+            steps.push(Step { path, looked: Some(listed.map(Some)), known: entry });
         }
-        steps.extend(known.map(|(path, entry)| Step { path, listed: None, known: Some(entry) }));
+        steps.extend(known.map(|(path, entry)| Step { path, looked: None, known: Some(entry) }));
         Frame { steps: steps.into_iter(), gone: false }
     }
 }
