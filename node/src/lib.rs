@@ -2,7 +2,7 @@
 //!
 //! [`core`] decides: one synchronous state machine over the replica. [`driver`] owns it and sets going what it
 //! wishes; `jobs` are the sequences that touch disks and peers, written over one [`env::Env`]. Feature `os` (on
-//! by default) adds the real world: libp2p, quinn, inotify, HTTP and the command line. The simulator builds this
+//! by default) adds the real world: libp2p, quinn, notify, HTTP and the command line. The simulator builds this
 //! crate without it.
 
 pub mod core;

@@ -17,8 +17,20 @@ const ARROWS: [(&str, &str, &[&str]); 5] = [
 ];
 
 /// What touches the outside world is optional in `node`, behind the feature `os`.
-const OUTSIDE: [&str; 11] =
-    ["axum", "clap", "getrandom", "hyper", "indicatif", "libp2p", "quinn", "rustls", "rustix", "spake2", "tokio"];
+const OUTSIDE: [&str; 12] = [
+    "axum",
+    "clap",
+    "getrandom",
+    "hyper",
+    "indicatif",
+    "libp2p",
+    "notify",
+    "quinn",
+    "rustls",
+    "rustix",
+    "spake2",
+    "tokio",
+];
 
 /// What the simulator must build without, by the beginning of a package's name.
 const NOT_IN_SIM: [&str; 6] = ["libp2p", "quinn", "tokio", "notify", "axum", "hyper"];
