@@ -16,6 +16,7 @@ mod choices;
 pub mod command;
 mod conduits;
 mod conflicts;
+mod decisions;
 mod dispatch;
 mod draw;
 mod file_sync;

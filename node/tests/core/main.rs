@@ -13,3 +13,4 @@ mod property;
 mod refusal;
 mod runs;
 mod two_way;
+mod two_way_property;
