@@ -178,25 +178,36 @@ impl ConflictResolver {
             Some(Decision::Given(file)) => return Settled::Given(file),
             None => self.strategy,
         };
-        match (wanted, source, target) {
-            (ConflictStrategy::PromptUser, ..) => Settled::Held,
-            // Otherwise a deletion has no time, no size, and nothing to keep: the edit wins.
-            (ConflictStrategy::SourceWins, ..) | (_, Some(_), None) => Settled::Source,
-            (ConflictStrategy::TargetWins, ..) | (_, None, _) => Settled::Target,
-            (ConflictStrategy::NewestWins, Some(EntryKind::File(source)), Some(EntryKind::File(target))) => {
-                self.newest(source, target)
-            }
-            (ConflictStrategy::LargestWins, Some(EntryKind::File(source)), Some(EntryKind::File(target))) => {
-                match source.size.cmp(&target.size) {
-                    Ordering::Greater => Settled::Source,
-                    Ordering::Less => Settled::Target,
-                    Ordering::Equal => Settled::Both,
+        match wanted {
+            ConflictStrategy::PromptUser => Settled::Held,
+            ConflictStrategy::SourceWins => Settled::Source,
+            ConflictStrategy::TargetWins => Settled::Target,
+            ConflictStrategy::CreateConflictFile | ConflictStrategy::NewestWins | ConflictStrategy::LargestWins => {
+                match (source, target) {
+                    // A deletion has no time, no size, and nothing to keep: the edit wins.
+                    (Some(_), None) => Settled::Source,
+                    (None, _) => Settled::Target,
+                    (Some(EntryKind::File(source)), Some(EntryKind::File(target))) => {
+                        self.between_files(wanted, source, target)
+                    }
+                    (Some(_), Some(_)) => Settled::Both,
                 }
             }
+        }
+    }
+
+    fn between_files(&self, strategy: ConflictStrategy, source: &FileFacts, target: &FileFacts) -> Settled {
+        match (strategy, source.size.cmp(&target.size)) {
+            (ConflictStrategy::NewestWins, _) => self.newest(source, target),
+            (ConflictStrategy::LargestWins, Ordering::Greater) => Settled::Source,
+            (ConflictStrategy::LargestWins, Ordering::Less) => Settled::Target,
             (
-                ConflictStrategy::CreateConflictFile | ConflictStrategy::NewestWins | ConflictStrategy::LargestWins,
-                Some(_),
-                Some(_),
+                ConflictStrategy::LargestWins
+                | ConflictStrategy::CreateConflictFile
+                | ConflictStrategy::SourceWins
+                | ConflictStrategy::TargetWins
+                | ConflictStrategy::PromptUser,
+                _,
             ) => Settled::Both,
         }
     }
@@ -254,6 +265,9 @@ mod tests {
             (S::LargestWins, None, Some(&new), Settled::Target),
             (S::SourceWins, None, Some(&new), Settled::Source),
             (S::TargetWins, None, Some(&new), Settled::Target),
+            (S::SourceWins, Some(&old), None, Settled::Source),
+            (S::TargetWins, Some(&old), None, Settled::Target),
+            (S::CreateConflictFile, Some(&old), None, Settled::Source),
             (S::PromptUser, None, Some(&new), Settled::Held),
         ] {
             let resolver = ConflictResolver { strategy, now_ms: 1_000, clock_doubt_ms: 0 };

@@ -21,7 +21,12 @@ pub(super) fn changes(
             change(view, scope, &node, &mut changes);
         }
     };
-    match touched.filter(|_| !view.folds()) {
+    let rules = (view.source.rules_hash(), view.target.rules_hash());
+    // What rules or a selection take in or leave out changes without any row being touched.
+    let by_rows_alone =
+        scope.is_none() && !view.folds() && view.baseline.is_some_and(|baseline| baseline.rules == rules);
+    let touched = touched.filter(|_| by_rows_alone);
+    match touched {
         Some(touched) => touched.iter().for_each(|path| look(&Span::Only(path.clone()))),
         None => look(&Span::All),
     }
@@ -77,7 +82,7 @@ fn verdict(view: &ConduitView<'_>, scope: Option<&Scope>, node: &Node) -> Option
         (SyncMode::Selective, Some(scope)) => match kinds {
             (_, None) => Some(BaseChange::Drop),
             (Some(source), Some(target)) if source.same_content(target) => {
-                (node.base.is_some() || selective::admits(scope, node)).then(|| agreed(source))
+                selective::admits(scope, node).then(|| agreed(source))
             }
             (None, Some(target)) if !target.is_frozen() && !selective::is_ours(node) => Some(BaseChange::Drop),
             (Some(_) | None, Some(_)) => None,

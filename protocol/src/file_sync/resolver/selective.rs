@@ -35,9 +35,12 @@ pub(super) fn decide(view: &ConduitView<'_>, scope: &Scope, node: &Node, nodes: 
     }
 }
 
-/// Whether the target has what both last agreed on.
+/// Whether the target has what it got from the source: what both last agreed on, or a state that the source's own
+/// follows from, which an unverified run has put there.
 pub(super) fn is_ours(node: &Node) -> bool {
-    node.base.as_ref().zip(node.kind(Side::Target)).is_some_and(|(base, kind)| base.same_content(kind))
+    let is_base = node.base.as_ref().zip(node.kind(Side::Target)).is_some_and(|(base, kind)| base.same_content(kind));
+    let is_known = node.spelled.is_none() && node.row(Side::Source).is_some();
+    is_base || (is_known && node.version(Side::Source).covers(node.version(Side::Target)))
 }
 
 /// Whether the selection admits a name.

@@ -24,28 +24,31 @@ fn check_hiding(name: &str, source: &[&str], target: &[&str], hidden: &[&str], e
     }
 }
 
+/// An item as text.
+pub(super) fn item_shown(Item { path, expect, action }: &Item) -> String {
+    let over = match expect {
+        PreImage::Absent => "",
+        PreImage::Directory => " over directory",
+        PreImage::File { .. } => " over file",
+        PreImage::Symlink { .. } => " over link",
+    };
+    match action {
+        Action::MakeDirectory { .. } => format!("mkdir {path}{over}"),
+        Action::InstallFile { .. } => format!("install {path}{over}"),
+        Action::InstallSymlink { .. } => format!("link {path}{over}"),
+        Action::RenameFile { from, .. } => format!("rename {from} {path}{over}"),
+        Action::SetMetadata { .. } => format!("metadata {path}"),
+        Action::Remove { .. } => format!("remove {path}"),
+        Action::RemoveDirectory { .. } => format!("rmdir {path}"),
+        Action::Adopt { .. } => format!("adopt {path}"),
+        Action::Respell { from, .. } => format!("respell {from} {path}"),
+        Action::Evict { .. } => format!("evict {path}"),
+    }
+}
+
 fn shown(plan: &Plan) -> Vec<String> {
     let ops = &plan.operations.source_to_target;
-    let items = ops.copies.iter().chain(&ops.deletes).map(|Item { path, expect, action }| {
-        let over = match expect {
-            PreImage::Absent => "",
-            PreImage::Directory => " over directory",
-            PreImage::File { .. } => " over file",
-            PreImage::Symlink { .. } => " over link",
-        };
-        match action {
-            Action::MakeDirectory { .. } => format!("mkdir {path}{over}"),
-            Action::InstallFile { .. } => format!("install {path}{over}"),
-            Action::InstallSymlink { .. } => format!("link {path}{over}"),
-            Action::RenameFile { from, .. } => format!("rename {from} {path}{over}"),
-            Action::SetMetadata { .. } => format!("metadata {path}"),
-            Action::Remove { .. } => format!("remove {path}"),
-            Action::RemoveDirectory { .. } => format!("rmdir {path}"),
-            Action::Adopt { .. } => format!("adopt {path}"),
-            Action::Respell { from, .. } => format!("respell {from} {path}"),
-            Action::Evict { .. } => format!("evict {path}"),
-        }
-    });
+    let items = ops.copies.iter().chain(&ops.deletes).map(item_shown);
     let kept = plan.conflicts().iter().map(|conflict| format!("{:?} {}", conflict.kind, conflict.path));
     let skips = plan.skips.iter().map(|skip| format!("skip {} {:?}", skip.path, skip.side));
     items.chain(kept).chain(skips).collect()

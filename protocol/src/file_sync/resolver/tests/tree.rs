@@ -32,6 +32,8 @@ pub(super) struct Tree {
     pub(super) hide: BTreeSet<Vec<u8>>,
     pub(super) names: NameRules,
     pub(super) last: u64,
+    /// Events are numbered over all paths, as by a clock, not path by path.
+    pub(super) numbers_grow: bool,
     pub(super) touched: BTreeSet<EntryPath>,
 }
 
@@ -47,6 +49,7 @@ impl Tree {
             hide: BTreeSet::new(),
             names: NameRules::POSIX,
             last: 0,
+            numbers_grow: false,
             touched: BTreeSet::new(),
         }
     }
@@ -105,7 +108,7 @@ impl Tree {
 
     fn own(&mut self, path: &EntryPath, row: impl FnOnce(Version) -> EntryState) {
         let mut version = self.rows.get(path).map_or(Version::NONE, |(row, _)| row.version().clone());
-        version.bump(self.device, 0);
+        version.bump(self.device, if self.numbers_grow { self.last + 1 } else { 0 });
         self.write(path, row(version));
     }
 
@@ -129,7 +132,7 @@ impl Tree {
         let is_row_only = matches!(action, Action::Adopt { .. });
         let has_parent = is_row_only || above.is_none_or(|kind| matches!(kind, Some(EntryKind::Directory { .. })));
         let below = self.present().any(|(below, _)| below.is_below(path));
-        let is_full = matches!(action, Action::RemoveDirectory { .. }) && below;
+        let is_full = matches!(action, Action::RemoveDirectory { .. } | Action::Evict { .. }) && below;
         let is_moved = match action {
             Action::RenameFile { from, file, .. } => {
                 matches!(self.kind(from), Some(EntryKind::File(old)) if old.content == file.content)
@@ -279,7 +282,7 @@ pub(super) fn file(content: &str, mtime_ns: i64, executable: bool) -> EntryKind 
     EntryKind::File(FileFacts { content: ContentHash::of(content), size: content.len() as u64, mtime_ns, executable })
 }
 
-fn parse(line: &str) -> (EntryPath, EntryKind) {
+pub(super) fn parse(line: &str) -> (EntryPath, EntryKind) {
     if let Some((at, target)) = line.split_once('>') {
         return (path(at), EntryKind::Symlink { target: target.into() });
     }
