@@ -102,7 +102,8 @@ async fn sum_up(view: &ConduitDocument, first: u64, took: Duration, context: &Co
     let (copied, deleted) = (sum(&run, |g| g.totals.copied), sum(&run, |g| g.totals.deleted));
     let moved = sum(&run, |g| g.totals.bytes);
     let verified = newest.verification == "verified";
-    let (skipped, conflicts) = (newest.totals.skipped, newest.totals.conflicts);
+    let skipped = newest.totals.skipped;
+    let conflicts = run.iter().map(|generation| generation.totals.conflicts).max().unwrap_or(0);
     let named = if skipped > 0 { skipped_items(&view.name, newest.number, context).await? } else { Vec::new() };
     // What a strategy has decided is told, and waits for nobody.
     let waiting = if conflicts > 0 { waiting_of(&view.name, first, context).await? } else { 0 };

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use tidegate_protocol::file_sync::{Action, Item, ItemOutcome, JobKind, JobSpec, PreImage, SkipReason};
 use tidegate_protocol::hash::ContentHash;
-use tidegate_protocol::id::DeviceId;
+use tidegate_protocol::id::{DeviceId, LocationId};
 use tidegate_protocol::index::{Entry, EntryKind, EntryState, IgnoreRules, Rights, StatMark, Version};
 use tidegate_protocol::path::{DirPath, EntryPath};
 use tidegate_protocol::wire::{Fetch, FetchFailure, RefusalCode, Response, Want};
@@ -49,7 +49,8 @@ impl Core {
                 }
             };
             if let Action::Adopt { version } = &item.action {
-                settled.push((index, adopt(step, tree, spec, &path, &item.expect, version, &mut adopted)?));
+                let outcome = adopt(step, tree, spec.target.location, &path, &item.expect, version, &mut adopted)?;
+                settled.push((index, outcome));
                 continue;
             }
             let from = old_path(&item.action).and_then(|from| spec.target.dir.join(from).ok());
@@ -273,10 +274,10 @@ pub(super) const fn old_path(action: &Action) -> Option<&EntryPath> {
 
 /// Gives a row another version, if the row still is what the plan saw. No disk is looked at: an edit that the
 /// index has not seen yet is a later event all the same.
-fn adopt(
+pub(super) fn adopt(
     step: &Step<'_>,
     tree: Tree,
-    spec: &JobSpec,
+    location: LocationId,
     path: &EntryPath,
     expect: &PreImage,
     version: &Version,
@@ -298,7 +299,7 @@ fn adopt(
         Some(EntryState::Deleted(own)) => EntryState::Deleted(own.join(version)),
         None => EntryState::Deleted(version.clone()),
     };
-    adopted.push(Change::entry(spec.target.location, path.clone(), adopted_state, mark));
+    adopted.push(Change::entry(location, path.clone(), adopted_state, mark));
     Ok(ItemOutcome::Done)
 }
 

@@ -20,6 +20,7 @@ mod choices;
 pub mod command;
 mod conduits;
 mod conflicts;
+mod decisions;
 mod dispatch;
 mod draw;
 pub mod errands;

@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 
 use tidegate_protocol::file_sync::{
-    BaseChange, Baseline, Conduit, GenerationRecord, GenerationTotals, JobKind, Phase, Plan, SkipReason, SyncMode,
-    Verification,
+    Action, BaseChange, Baseline, Conduit, GenerationRecord, GenerationTotals, ItemOutcome, JobKind, Phase, Plan,
+    SkipReason, SyncMode, Verification,
 };
 use tidegate_protocol::id::ConduitId;
 use tidegate_protocol::index::EntryKind;
@@ -21,7 +21,7 @@ use tidegate_storage::store::Change;
 use super::file_sync::Purpose;
 use super::gate::Attempt;
 use super::io::{KeepTexts, Output, Resolved};
-use super::{Core, CoreError, Step};
+use super::{Core, CoreError, Step, legs};
 
 /// Paths of one agreement beyond which no text is kept: that is a load, not an edit.
 const TEXTS_PER_AGREEMENT_MAX: usize = 2_000;
@@ -86,6 +86,10 @@ impl Core {
         if let Some(undone) = step.undoes(conduit.id, number)? {
             return self.on_verify_undo(step, conduit, number, undone);
         }
+        if self.record_decisions(step, conduit, plan)? {
+            self.attempt(step, conduit.id, Purpose::Verify(number), None);
+            return Ok(());
+        }
         let ops = &plan.operations;
         let remaining = [&ops.source_to_target, &ops.target_to_source]
             .iter()
@@ -109,6 +113,35 @@ impl Core {
             self.hold(step, conduit, plan)?;
         }
         Ok(())
+    }
+
+    /// If nothing is left but to record at the source what the generation has decided, that is done here and now:
+    /// both ends hold the same, and a decision counts only once the target has it. Says whether it was so.
+    fn record_decisions(&mut self, step: &mut Step<'_>, conduit: &Conduit, plan: &Plan) -> Result<bool, CoreError> {
+        let ops = &plan.operations;
+        let left = &ops.target_to_source;
+        if !plan.halts.is_empty() || !ops.source_to_target.is_empty() || !left.deletes.is_empty() {
+            return Ok(false);
+        }
+        let tree = step.txn.tree(self.me, conduit.source.location)?;
+        let mut rows = Vec::new();
+        for item in &left.copies {
+            let (Action::Adopt { version }, Ok(path)) = (&item.action, conduit.source.dir.join(&item.path)) else {
+                return Ok(false);
+            };
+            let location = conduit.source.location;
+            if legs::adopt(step, tree, location, &path, &item.expect, version, &mut rows)? != ItemOutcome::Done {
+                return Ok(false);
+            }
+        }
+        let before = step.own_author()?.upto;
+        step.put(rows)?;
+        // What changes nothing would be found again for ever.
+        let recorded = step.own_author()?.upto != before;
+        if recorded {
+            self.locations.changed.insert(conduit.source.location);
+        }
+        Ok(recorded)
     }
 
     /// Ends a generation, and tells the library how. Returns the generation that it followed.

@@ -20,3 +20,4 @@ mod runs;
 mod trash;
 mod two_way;
 mod undo;
+mod two_way_property;

@@ -65,7 +65,7 @@ pub(super) fn folded(path: &EntryPath) -> EntryPath {
     })
 }
 
-/// Whether two names differ in Unicode form alone, if at all.
+/// Whether two names, or two paths in their stored form, differ in Unicode form alone, if at all.
 pub(super) fn same_spelling(a: &[u8], b: &[u8]) -> bool {
     a == b
         || match (std::str::from_utf8(a), std::str::from_utf8(b)) {

@@ -12,6 +12,7 @@ use crate::file_sync::conflict::{ConflictResolver, Settled};
 use crate::file_sync::names::same_spelling;
 use crate::file_sync::{Conflict, ConflictKind};
 use crate::index::{EntryKind, EntryState, FileFacts, Version, VersionOrder};
+use crate::path::EntryPath;
 
 /// Decides a name. `nodes` are those that follow it.
 pub(super) fn decide(view: &ConduitView<'_>, node: &Node, nodes: &mut Nodes<'_>) -> Decision {
@@ -51,11 +52,19 @@ impl Case<'_, '_> {
         Decision::follow(rule, side, version)
     }
 
-    /// How the versions relate, as far as they speak of the same name.
+    /// How the versions relate, as far as they speak of the same name. Where names fold, what was agreed on under one
+    /// spelling carries its events into another; so both ends must have agreed on this very spelling.
     fn order(&self) -> Option<VersionOrder> {
         let (source, target) = (self.node.row(Side::Source)?, self.node.row(Side::Target)?);
-        let (at, other) = (self.node.at(Side::Source)?, self.node.at(Side::Target)?);
-        same_spelling(at.name(), other.name()).then(|| source.version().compare(target.version()))
+        if let Some(spelled) = &self.node.spelled {
+            let base = spelled.base.as_ref()?;
+            let is_base =
+                |at: &Option<EntryPath>| at.as_ref().is_some_and(|at| same_spelling(at.as_stored(), base.as_stored()));
+            if !spelled.at.iter().all(is_base) {
+                return None;
+            }
+        }
+        Some(source.version().compare(target.version()))
     }
 
     fn base_is(&self, side: Side) -> bool {
@@ -174,12 +183,13 @@ impl Case<'_, '_> {
     /// A directory on `side`, nothing on the other.
     fn only_directory(&self, side: Side) -> Decision {
         let (version, other) = (self.node.version(side), self.node.version(side.other()));
-        let is_gone = self.node.row(side.other()).is_some() && other.covers(version);
+        let is_known = self.order().is_some();
+        let is_gone = is_known && other.covers(version);
         if is_gone && version.covers(other) {
             return Decision::stay(Rule::EvictedElsewhere);
         }
         let was_one = matches!(self.node.base, Some(EntryKind::Directory { .. }));
-        let is_later = self.node.row(side.other()).is_some() && version.covers(other);
+        let is_later = is_known && version.covers(other);
         if is_gone || (was_one && !is_later) {
             let leave = Leave {
                 side,
@@ -198,18 +208,19 @@ impl Case<'_, '_> {
         let (directory, leaf) = (node.version(side), node.version(side.other()));
         // Versions speak of one path. Whether the leaf's end has seen what is below the directory is said by its own
         // rows there: tombstones of what it had, or of what it won over.
-        let mut covers_all = leaf.covers(directory);
+        let is_known = self.order().is_some();
+        let mut covers_all = is_known && leaf.covers(directory);
         let mut all_seen = covers_all || matches!(node.base, Some(EntryKind::Directory { .. }));
         for below in nodes.below(&node.key) {
             let Some(entry) = below.entry(side) else { continue };
-            let is_covered = below.version(side.other()).covers(&entry.version);
+            let is_covered = is_known && below.version(side.other()).covers(&entry.version);
             covers_all &= is_covered;
             all_seen &= is_covered || below.base.as_ref().is_some_and(|base| base.same_content(&entry.kind));
         }
         let leaf_wins = |rule| self.won_by(rule, side.other());
         if covers_all {
             leaf_wins(Rule::LaterVersion)
-        } else if directory.covers(leaf) {
+        } else if is_known && directory.covers(leaf) {
             self.won_by(Rule::LaterVersion, side)
         } else if all_seen {
             leaf_wins(Rule::OneSided)
@@ -269,7 +280,7 @@ impl Case<'_, '_> {
 }
 
 /// The rows of a name, for a conflict's facts.
-pub(super) fn rows(node: &Node) -> (&crate::path::EntryPath, [Option<&EntryState>; 2]) {
+pub(super) fn rows(node: &Node) -> (&EntryPath, [Option<&EntryState>; 2]) {
     (&node.key, Side::BOTH.map(|side| node.row(side)))
 }
 

@@ -5,6 +5,7 @@ use super::frames::moved_below;
 use super::places::Place;
 use super::walk::{Node, Nodes};
 use super::{ConduitView, Side};
+use crate::file_sync::names::folded;
 use crate::index::{EntryKind, EntryState, Version};
 use crate::limits::NAME_BYTES_MAX;
 use crate::path::{EntryPath, Name};
@@ -39,7 +40,7 @@ pub(super) fn name(view: &ConduitView<'_>, node: &Node, place: &Place, nodes: &m
 /// Whether a file or link can be kept there: nothing stands there, or the same does, or is about to.
 fn fits(view: &ConduitView<'_>, copy: &EntryPath, kind: &EntryKind) -> bool {
     let is_same = |row: &EntryState| row.present().is_some_and(|entry| entry.kind.same_content(kind));
-    match Side::BOTH.map(|side| view.side(side).entry(copy)) {
+    match Side::BOTH.map(|side| standing(view, side, copy)) {
         [None | Some(EntryState::Deleted(_)), None | Some(EntryState::Deleted(_))] => true,
         [Some(one), None] | [None, Some(one)] => is_same(&one),
         [Some(source), Some(target)] => is_same(&source) && is_same(&target),
@@ -50,7 +51,7 @@ fn fits(view: &ConduitView<'_>, copy: &EntryPath, kind: &EntryKind) -> bool {
 fn fits_below(view: &ConduitView<'_>, node: &Node, place: &Place, nodes: &mut Nodes<'_>, copy: &EntryPath) -> bool {
     let top = &place.at[Side::Target as usize];
     let fits = |kind: &EntryKind, to: &EntryPath| {
-        let rows = Side::BOTH.map(|side| view.side(side).entry(to));
+        let rows = Side::BOTH.map(|side| standing(view, side, to));
         let same = rows.iter().flatten().filter_map(EntryState::present).filter(|entry| entry.kind.same_content(kind));
         is_free(view, to) || same.count() == 2
     };
@@ -61,9 +62,21 @@ fn fits_below(view: &ConduitView<'_>, node: &Node, place: &Place, nodes: &mut No
     })
 }
 
+/// The row of a name, in whatever spelling the name stands there.
+fn standing(view: &ConduitView<'_>, side: Side, copy: &EntryPath) -> Option<EntryState> {
+    if !view.folds() {
+        return view.side(side).entry(copy);
+    }
+    // Spellings do not stand together in path order, so everything is looked at: conflicts are few.
+    let key = folded(copy);
+    let rows = view.side(side).entries(None);
+    let mut twins = rows.filter(|(at, row)| row.present().is_some() && folded(at) == key).map(|(_, row)| row);
+    twins.next().or_else(|| view.side(side).entry(copy))
+}
+
 /// Whether nothing stands at a name yet.
 pub(super) fn is_free(view: &ConduitView<'_>, copy: &EntryPath) -> bool {
-    let stands = |side| view.side(side).entry(copy).is_some_and(|row| row.present().is_some());
+    let stands = |side| standing(view, side, copy).is_some_and(|row| row.present().is_some());
     !Side::BOTH.into_iter().any(stands)
 }
 

@@ -75,7 +75,7 @@ impl Group {
             let rows = std::mem::take(&mut self.rows[side as usize]).into_iter();
             let is_it = |path: &EntryPath| match (&chosen[side as usize], wanted) {
                 (Some(chosen), _) => path == chosen,
-                (None, Some(wanted)) => same_spelling(path.name(), wanted.name()),
+                (None, Some(wanted)) => same_spelling(path.as_stored(), wanted.as_stored()),
                 (None, None) => true,
             };
             rows.into_iter().find(|(path, _)| is_it(path))

@@ -2,6 +2,7 @@
 //! be made on the other end first, and what holds for everything in them.
 
 use super::Side;
+use super::merge::Merge;
 use crate::file_sync::{Conflict, Item, PreImage};
 use crate::path::EntryPath;
 
@@ -65,8 +66,8 @@ pub(super) enum Inside {
     Goes(Side),
     /// Everything on this side is put on the other.
     Wins(Side),
-    /// Everything on the target is set aside below this path of both ends.
-    SetAside(EntryPath),
+    /// Everything on the target is set aside below this path of each end.
+    SetAside([EntryPath; 2]),
 }
 
 impl Frame {
@@ -76,6 +77,69 @@ impl Frame {
 
     pub(super) const fn is_made(&self) -> bool {
         matches!(self.lacking, Some(Lacking { made: true, .. }))
+    }
+}
+
+impl Merge<'_> {
+    /// Something is to be put on `side`: the directories above it that it lacks are made first.
+    pub(super) fn need(&mut self, side: Side) {
+        for frame in &mut self.frames {
+            let Some(lacking) = frame.lacking.as_mut().filter(|lacking| lacking.side == side && !lacking.made) else {
+                continue;
+            };
+            lacking.made = true;
+            frame.has = [true, true];
+            self.found.on(side).copies.push(lacking.make.clone());
+            if let Some(adopt) = lacking.adopt.clone() {
+                self.found.on(side.other()).copies.push(adopt);
+            }
+        }
+    }
+
+    /// Something below the directories of `side` that are going stays, so they stay.
+    pub(super) fn keep_on(&mut self, side: Side, kept: Kept) {
+        let going = |frame: &&mut Frame| frame.going.as_ref().is_some_and(|going| going.side == side);
+        if let Some(frame) = self.frames.iter_mut().rev().find(going) {
+            frame.kept = frame.kept.max(kept);
+        }
+    }
+
+    /// Concludes the open directories that do not hold `next`, innermost first.
+    pub(super) fn close_all_but(&mut self, next: Option<&EntryPath>) {
+        while self.frames.last().is_some_and(|frame| !next.is_some_and(|path| path.is_below(&frame.key))) {
+            if let Some(frame) = self.frames.pop() {
+                self.close(frame);
+            }
+        }
+    }
+
+    fn close(&mut self, frame: Frame) {
+        let is_made = frame.is_made();
+        if let Some(Lacking { side, otherwise: Some(item), made: false, .. }) = &frame.lacking {
+            self.delete(*side, item.clone());
+        }
+        let Some(Going { side, end, deletes_before, listed }) = frame.going else { return };
+        if frame.kept != Kept::No || is_made {
+            let is_residue = frame.kept == Kept::ByResidue && !is_made;
+            self.found.conflicts.extend(listed.filter(|_| is_residue));
+            self.keep_on(side, if is_residue { Kept::ByResidue } else { Kept::Quietly });
+            return;
+        }
+        match end {
+            End::Removed(item, told) => {
+                self.delete(side, item);
+                if let Some(told) = told {
+                    self.copy(side.other(), told);
+                }
+            }
+            End::Replaced(item) => {
+                let inside = self.found.on(side).deletes.split_off(deletes_before);
+                let leaves = inside.iter().filter(|item| is_leaf(&item.expect));
+                let displaced: Vec<_> = leaves.map(|item| item.expect.content_to_find()).collect();
+                self.found.displaced[side as usize].extend(displaced);
+                self.copy(side, item);
+            }
+        }
     }
 }
 

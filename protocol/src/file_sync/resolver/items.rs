@@ -9,7 +9,7 @@ use super::walk::{Node, Nodes};
 use super::{bidirectional, copies};
 use crate::file_sync::{Action, Conflict, ConflictKind, ConflictOutcome, Item, PreImage, SyncMode};
 use crate::index::{EntryKind, FileFacts, Version};
-use crate::path::EntryPath;
+use crate::path::{EntryPath, Name};
 
 impl Merge<'_> {
     pub(super) fn carry_out(&mut self, node: &Node, decision: Decision, nodes: &mut Nodes<'_>) {
@@ -44,11 +44,11 @@ impl Merge<'_> {
         }
     }
 
-    fn copy(&mut self, side: Side, item: Item) {
+    pub(super) fn copy(&mut self, side: Side, item: Item) {
         self.found.on(side).copies.push(item);
     }
 
-    fn delete(&mut self, side: Side, item: Item) {
+    pub(super) fn delete(&mut self, side: Side, item: Item) {
         self.found.on(side).deletes.push(item);
     }
 
@@ -272,15 +272,17 @@ impl Merge<'_> {
             return;
         };
         let install = Item { path: path.clone(), expect, action };
+        let copy_at = copy_at(&copy, place);
         // Where the copy stands already, on one end or both, its own name is decided by itself.
         for side in Side::BOTH.into_iter().filter(|_| copies::is_free(self.view, &copy)) {
             if let Some(action) = put(set_aside, None, &path, copies::version(self.view, &copy)) {
                 self.need(side);
-                self.copy(side, Item { path: copy.clone(), expect: PreImage::Absent, action });
+                let path = copy_at[side as usize].clone();
+                self.copy(side, Item { path, expect: PreImage::Absent, action });
             }
         }
         if node.is_directory(Side::Target) {
-            self.replace_directory(node, Side::Target, Inside::SetAside(copy), install);
+            self.replace_directory(node, Side::Target, Inside::SetAside(copy_at), install);
         } else {
             self.copy(Side::Target, install);
             self.open(node, Inside::Wins(Side::Source), |frame| frame.has = [true, true]);
@@ -288,7 +290,7 @@ impl Merge<'_> {
     }
 
     /// Something in a directory of the target that is set aside.
-    fn set_aside(&mut self, node: &Node, copy: &EntryPath) {
+    fn set_aside(&mut self, node: &Node, copy_at: &[EntryPath; 2]) {
         let place = self.places.place(node, false);
         let top = self.frames.iter().find(|frame| matches!(frame.inside, Inside::SetAside(..)));
         let top = match top.and_then(|frame| frame.going.as_ref()).map(|going| &going.end) {
@@ -296,7 +298,8 @@ impl Merge<'_> {
             Some(End::Removed(..)) | None => return,
         };
         let at = &place.at[Side::Target as usize];
-        let (Some(kind), Some(to)) = (node.kind(Side::Target), moved_below(at, &top, copy)) else { return };
+        let [to_source, to] = copy_at.each_ref().map(|copy| moved_below(at, &top, copy));
+        let (Some(kind), Some(to_source), Some(to)) = (node.kind(Side::Target), to_source, to) else { return };
         let kept = own_residue(node, Side::Target);
         if kept != Kept::No {
             self.keep_on(Side::Target, kept);
@@ -307,7 +310,7 @@ impl Merge<'_> {
             // Another conduit has set the same aside already; here it goes with its directory.
             return;
         }
-        self.copy(Side::Source, Item { path: to.clone(), expect: PreImage::Absent, action: put.clone() });
+        self.copy(Side::Source, Item { path: to_source, expect: PreImage::Absent, action: put.clone() });
         let action = match kind {
             EntryKind::File(file) => {
                 let gone = self.stamped(node);
@@ -347,67 +350,12 @@ impl Merge<'_> {
         let conflict = self.conflict(node, kind, Conflict::facts_of(rows), outcome);
         self.found.conflicts.push(conflict);
     }
+}
 
-    /// Something is to be put on `side`: the directories above it that it lacks are made first.
-    fn need(&mut self, side: Side) {
-        for frame in &mut self.frames {
-            let Some(lacking) = frame.lacking.as_mut().filter(|lacking| lacking.side == side && !lacking.made) else {
-                continue;
-            };
-            lacking.made = true;
-            frame.has = [true, true];
-            self.found.on(side).copies.push(lacking.make.clone());
-            if let Some(adopt) = lacking.adopt.clone() {
-                self.found.on(side.other()).copies.push(adopt);
-            }
-        }
-    }
-
-    /// Something below the directories of `side` that are going stays, so they stay.
-    pub(super) fn keep_on(&mut self, side: Side, kept: Kept) {
-        let going = |frame: &&mut Frame| frame.going.as_ref().is_some_and(|going| going.side == side);
-        if let Some(frame) = self.frames.iter_mut().rev().find(going) {
-            frame.kept = frame.kept.max(kept);
-        }
-    }
-
-    /// Concludes the open directories that do not hold `next`, innermost first.
-    pub(super) fn close_all_but(&mut self, next: Option<&EntryPath>) {
-        while self.frames.last().is_some_and(|frame| !next.is_some_and(|path| path.is_below(&frame.key))) {
-            if let Some(frame) = self.frames.pop() {
-                self.close(frame);
-            }
-        }
-    }
-
-    fn close(&mut self, frame: Frame) {
-        let is_made = frame.is_made();
-        if let Some(Lacking { side, otherwise: Some(item), made: false, .. }) = &frame.lacking {
-            self.delete(*side, item.clone());
-        }
-        let Some(Going { side, end, deletes_before, listed }) = frame.going else { return };
-        if frame.kept != Kept::No || is_made {
-            let is_residue = frame.kept == Kept::ByResidue && !is_made;
-            self.found.conflicts.extend(listed.filter(|_| is_residue));
-            self.keep_on(side, if is_residue { Kept::ByResidue } else { Kept::Quietly });
-            return;
-        }
-        match end {
-            End::Removed(item, told) => {
-                self.delete(side, item);
-                if let Some(told) = told {
-                    self.copy(side.other(), told);
-                }
-            }
-            End::Replaced(item) => {
-                let inside = self.found.on(side).deletes.split_off(deletes_before);
-                let leaves = inside.iter().filter(|item| is_leaf(&item.expect));
-                let displaced: Vec<_> = leaves.map(|item| item.expect.content_to_find()).collect();
-                self.found.displaced[side as usize].extend(displaced);
-                self.copy(side, item);
-            }
-        }
-    }
+/// A copy's path as each end spells the directory that holds it.
+fn copy_at(copy: &EntryPath, place: &Place) -> [EntryPath; 2] {
+    let name = Name::new(copy.name()).expect("a name of a path is a name");
+    Side::BOTH.map(|side| place.at[side as usize].parent().child(&name).unwrap_or_else(|_| copy.clone()))
 }
 
 /// Whether hidden content of a directory keeps it.

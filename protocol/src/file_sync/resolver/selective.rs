@@ -6,7 +6,6 @@
 use super::decision::{Decision, Fate, Leave};
 use super::walk::{Node, Nodes};
 use super::{ConduitView, Rule, Side};
-use crate::file_sync::names::same_spelling;
 use crate::file_sync::{ConflictKind, ConflictStrategy};
 use crate::index::EntryKind;
 use crate::path::EntryPath;
@@ -40,8 +39,7 @@ pub(super) fn decide(view: &ConduitView<'_>, scope: &Scope, node: &Node, nodes: 
 /// follows from, which an unverified run has put there.
 pub(super) fn is_ours(node: &Node) -> bool {
     let is_base = node.base.as_ref().zip(node.kind(Side::Target)).is_some_and(|(base, kind)| base.same_content(kind));
-    let [source, target] = Side::BOTH.map(|side| node.at(side).map(EntryPath::name));
-    let is_known = source.zip(target).is_some_and(|(source, target)| same_spelling(source, target));
+    let is_known = node.spelled.is_none() && node.row(Side::Source).is_some();
     is_base || (is_known && node.version(Side::Source).covers(node.version(Side::Target)))
 }
 

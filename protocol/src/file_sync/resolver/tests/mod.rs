@@ -1,5 +1,6 @@
 //! The resolver against an index in memory: the law as a table, and what must hold for all trees.
 
+mod folding;
 mod histories;
 mod net;
 mod properties;

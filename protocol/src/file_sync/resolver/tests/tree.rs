@@ -32,6 +32,8 @@ pub(super) struct Tree {
     pub(super) hide: BTreeSet<Vec<u8>>,
     pub(super) names: NameRules,
     pub(super) last: u64,
+    /// Events are numbered over all paths, as by a clock, not path by path.
+    pub(super) numbers_grow: bool,
     pub(super) touched: BTreeSet<EntryPath>,
 }
 
@@ -47,6 +49,7 @@ impl Tree {
             hide: BTreeSet::new(),
             names: NameRules::POSIX,
             last: 0,
+            numbers_grow: false,
             touched: BTreeSet::new(),
         }
     }
@@ -105,7 +108,7 @@ impl Tree {
 
     fn own(&mut self, path: &EntryPath, row: impl FnOnce(Version) -> EntryState) {
         let mut version = self.rows.get(path).map_or(Version::NONE, |(row, _)| row.version().clone());
-        version.bump(self.device, 0);
+        version.bump(self.device, if self.numbers_grow { self.last + 1 } else { 0 });
         self.write(path, row(version));
     }
 
