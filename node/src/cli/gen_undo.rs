@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{Context, follow, read};
 use crate::api::client::segment;
-use crate::api::document::UndoDocument;
+use crate::api::document::{StartedDocument, UndoDocument};
 use crate::api::problem::{Exit, Problem};
 use crate::format::{count, number, parse_duration};
 
@@ -44,7 +44,8 @@ pub(super) async fn run(args: UndoArgs, context: &Context) -> Result<Exit, Probl
     let Some(generation) = undo.generation else {
         return Ok(if args.dry_run { Exit::Done } else { partial });
     };
-    let ended = follow::run(&undo.conduit, Some(generation), context).await;
+    let started = StartedDocument { conduit: undo.conduit.clone(), generation: Some(generation), conflicts: 0 };
+    let ended = follow::run(&started, context).await;
     if undo.pauses {
         context.out.talk(&format!("{} is paused: its next run would do again what was undone.", undo.conduit));
         context.out.talk(&format!("Resume it: {}", context.command(&format!("conduit resume {}", undo.conduit))));

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{Context, follow, read};
 use crate::api::client::segment;
-use crate::api::document::AuditDocument;
+use crate::api::document::{AuditDocument, StartedDocument};
 use crate::api::problem::{Code, Exit, Problem};
 use crate::format::{count, number};
 
@@ -58,7 +58,8 @@ pub(super) async fn run(args: VerifyArgs, context: &Context) -> Result<Exit, Pro
         return Err(failed.next(context.command(&format!("gen verify {}", audit.conduit))));
     }
     if let Some(generation) = audit.healed_by {
-        return follow::run(&audit.conduit, Some(generation), context).await;
+        let started = StartedDocument { conduit: audit.conduit, generation: Some(generation), conflicts: 0 };
+        return follow::run(&started, context).await;
     }
     let rotten = audit.found.iter().filter(|found| found.is_rot).count() as u64;
     if rotten > 0 {
