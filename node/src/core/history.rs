@@ -1,5 +1,5 @@
-//! What is kept of a generation so that it can be undone and resolved again: the rows that decided its items, and a
-//! note of how it came about. Kept as long as its items are.
+//! What is kept of a generation so that it can be undone: the rows that stood where its items act, and a note of how
+//! it came about. Kept as long as its items are.
 
 use std::collections::BTreeSet;
 
@@ -67,44 +67,32 @@ impl Core {
         number: u64,
         plan: &Plan,
     ) -> Result<(), CoreError> {
-        let mut paths = BTreeSet::new();
-        for ops in [&plan.operations.source_to_target, &plan.operations.target_to_source] {
-            for item in ops.copies.iter().chain(&ops.deletes) {
-                paths.insert(item.path.clone());
-                paths.extend(old_path(item).cloned());
-            }
-        }
-        paths.extend(plan.skips.iter().map(|skip| skip.path.clone()));
-        paths.extend(plan.conflicts().iter().map(|conflict| conflict.path.clone()));
-        let above: Vec<EntryPath> = paths.iter().flat_map(|path| path.ancestors().collect::<Vec<_>>()).collect();
-        paths.extend(above);
         let mut rows = DecidingRows::default();
         let mut note = step.note(conduit.id, number)?.unwrap_or_default();
         for (side, root, kept) in
             [(Side::Source, &conduit.source, &mut rows.source), (Side::Target, &conduit.target, &mut rows.target)]
         {
-            let mut found = Rows::new();
-            let upto = plan.heads.iter().find(|head| head.device == root.device).map(|head| head.sequence);
             let tree = step.txn.tree(root.device, root.location)?;
-            for path in &paths {
-                let Ok(full) = root.dir.join(path) else { continue };
-                if step.txn.entry_sequence(tree, &full)?.is_some_and(|sequence| Some(sequence) > upto) {
-                    note.moved.insert(path.clone());
-                }
-                if let Some(state) = self.row(step, root, path)? {
-                    found.insert(path.clone(), state);
-                }
+            if tree.counters.rows == 0 {
+                continue;
             }
+            let upto = plan.heads.iter().find(|head| head.device == root.device).map(|head| head.sequence);
             let ops = plan.operations.on(side);
-            for item in ops.copies.iter().filter(|item| item.expect == PreImage::Directory) {
-                self.each_row_below(step, root, &item.path, &mut |path, state| drop(found.insert(path, state)))?;
+            let mut found = Rows::new();
+            for item in ops.copies.iter().chain(&ops.deletes) {
+                for path in std::iter::once(&item.path).chain(old_path(item)) {
+                    let Ok(full) = root.dir.join(path) else { continue };
+                    let Some(row) = step.txn.entry(tree, &full)? else { continue };
+                    found.insert(path.clone(), row.state);
+                    if step.txn.entry_sequence(tree, &full)?.is_some_and(|sequence| Some(sequence) > upto) {
+                        note.moved.insert(path.clone());
+                    }
+                }
+                if item.expect == PreImage::Directory {
+                    self.each_row_below(step, root, &item.path, &mut |path, state| drop(found.insert(path, state)))?;
+                }
             }
             *kept = found.into_iter().collect();
-        }
-        for path in &paths {
-            if let Some(kind) = step.txn.base_entry(conduit.id, path)? {
-                rows.base.push((path.clone(), kind));
-            }
         }
         step.set_note(conduit.id, number, &note)?;
         Ok(step.txn.put_deciding_rows(conduit.id, number, &rows)?)

@@ -9,7 +9,7 @@ use crate::harness::{A, B, World, path};
 
 fn mirrored() -> (World, LocationId, LocationId) {
     let (mut world, source, target) = World::mirror();
-    for number in 0..600 {
+    for number in 0..30 {
         world.write(A, source, &format!("d/f{number}"), &format!("content {number}"));
     }
     world.sync_through();
@@ -37,9 +37,9 @@ fn found(view: &AuditView) -> Vec<String> {
 fn sound_disks_are_found_sound() {
     let (mut world, ..) = mirrored();
     let view = verified(&mut world, None, false);
-    assert_eq!((view.checked, view.sound, view.found_total), (1200, 1200, 0));
+    assert_eq!((view.checked, view.sound, view.found_total), (60, 60, 0));
     let view = verified(&mut world, Some(1), false);
-    assert_eq!((view.checked, view.sound), (1200, 1200));
+    assert_eq!((view.checked, view.sound), (60, 60));
     assert_eq!(
         world.refused(B, Command::Verify { conduit: "docs".to_owned(), number: None, heal: false }).code,
         FaultCode::Refused
@@ -94,5 +94,5 @@ fn an_owner_that_is_away_for_a_while_is_asked_again() {
     world.heal(A, B);
     world.run_for(20_000);
     let Reply::Audit(view) = world.tell(A, Command::Verified { conduit: "docs".to_owned() }) else { panic!() };
-    assert_eq!((view.is_over, view.sound), (true, 1200), "{}", world.tail());
+    assert_eq!((view.is_over, view.sound), (true, 60), "{}", world.tail());
 }

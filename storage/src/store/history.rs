@@ -1,5 +1,5 @@
-//! What a generation was decided from, kept as long as its items: the rows that decided them, and a note of the
-//! layer above. With it a generation can be undone, and resolved again.
+//! What stood where a generation acted, kept as long as its items: the rows of each end at the paths that it changed
+//! there, and a note of the layer above. With it a generation can be undone.
 //!
 //! Rows are kept in chunks, so that a generation of 100,000 items costs some hundred records.
 
@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 
 use serde::{Serialize, de::DeserializeOwned};
 use tidegate_protocol::id::ConduitId;
-use tidegate_protocol::index::{EntryKind, EntryState};
+use tidegate_protocol::index::EntryState;
 use tidegate_protocol::path::EntryPath;
 
 use super::error::StoreError;
@@ -23,18 +23,15 @@ enum Part {
     Note = 0,
     Source = 1,
     Target = 2,
-    Base = 3,
 }
 
-/// The rows that decided a generation, relative to the conduit's roots, each list in path order.
+/// The rows that stood where a generation acted, relative to the conduit's roots, each list in path order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DecidingRows {
     /// Of the source.
     pub source: Vec<(EntryPath, EntryState)>,
     /// Of the target.
     pub target: Vec<(EntryPath, EntryState)>,
-    /// What both had agreed on.
-    pub base: Vec<(EntryPath, EntryKind)>,
 }
 
 fn key(conduit: ConduitId, number: u64, part: Part) -> Vec<u8> {
@@ -47,7 +44,6 @@ impl Reader {
         Ok(DecidingRows {
             source: self.part(conduit, number, Part::Source)?,
             target: self.part(conduit, number, Part::Target)?,
-            base: self.part(conduit, number, Part::Base)?,
         })
     }
 
@@ -76,8 +72,7 @@ impl Txn {
         rows: &DecidingRows,
     ) -> Result<(), StoreError> {
         self.put_part(conduit, number, Part::Source, &rows.source)?;
-        self.put_part(conduit, number, Part::Target, &rows.target)?;
-        self.put_part(conduit, number, Part::Base, &rows.base)
+        self.put_part(conduit, number, Part::Target, &rows.target)
     }
 
     /// Keeps a note about a generation.

@@ -100,6 +100,8 @@ impl World {
         };
         if let Some(local) = &work.local
             && let Some(bytes) = node.trees[&local.location].read(&local.path, &local.mark)
+            // As the real job does: what was copied is hashed, and falls back to the source.
+            && tidegate_protocol::hash::ContentHash::of(&bytes) == file.content
         {
             return self.apply(index, job, Some(bytes));
         }
