@@ -8,4 +8,6 @@
 
 pub mod clock;
 pub mod executor;
+pub mod happening;
+pub mod network;
 pub mod random;
