@@ -11,3 +11,5 @@ pub mod executor;
 pub mod plan;
 pub mod random;
 pub mod story;
+pub mod trace;
+pub mod witness;
