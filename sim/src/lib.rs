@@ -10,4 +10,8 @@ pub mod clock;
 pub mod executor;
 pub mod happening;
 pub mod network;
+pub mod plan;
 pub mod random;
+pub mod story;
+pub mod trace;
+pub mod witness;
