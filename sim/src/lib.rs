@@ -6,7 +6,11 @@
 //! gives the same run, event by event. Transport, runtime and command line are not part of it
 //! (`tests/tests/tidy.rs` proves it); `docs/SIMULATOR.md` says which tests stand for what is left out.
 
+pub mod backend;
 pub mod clock;
+pub mod device;
+pub mod disk;
+pub mod env;
 pub mod executor;
 pub mod happening;
 pub mod network;
@@ -14,4 +18,6 @@ pub mod plan;
 pub mod random;
 pub mod story;
 pub mod trace;
+pub mod watch;
 pub mod witness;
+pub mod world;

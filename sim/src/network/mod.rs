@@ -114,6 +114,16 @@ impl Net {
         self.lock().nodes[device as usize].address
     }
 
+    /// A device learns where another one is, as by pairing.
+    pub fn introduce(&self, device: DeviceIndex, other: DeviceIndex) {
+        let (id, address) = {
+            let state = self.lock();
+            let node = &state.nodes[other as usize];
+            (node.id, node.address)
+        };
+        self.learn(device, id, address);
+    }
+
     /// Whether multicast shows a device to others, and others to it.
     pub fn set_multicast(&self, device: DeviceIndex, on: bool) {
         self.lock().nodes[device as usize].multicast = on;
