@@ -6,6 +6,8 @@
 //! gives the same run, event by event. Transport, runtime and command line are not part of it
 //! (`tests/tests/tidy.rs` proves it); `docs/SIMULATOR.md` says which tests stand for what is left out.
 
+pub mod backend;
 pub mod clock;
+pub mod disk;
 pub mod executor;
 pub mod random;
