@@ -15,6 +15,8 @@ pub struct Faults {
     pub fail_at: BTreeMap<u64, Errno>,
     /// Of a million calls this many fail, with this error.
     pub fail_ppm: Option<(u32, Errno)>,
+    /// Only calls on this volume fail; all of them are counted.
+    pub fail_only_on: Option<u64>,
     /// The call at which the process dies; what it does may be done, half done, or not done.
     pub die_at: Option<u64>,
     /// Before this many of a million calls others get their turn.
@@ -49,7 +51,7 @@ pub(super) enum Fate {
 
 impl Faults {
     /// Counts a call and says what becomes of it.
-    pub(super) fn meet(&mut self, stream: &mut Stream) -> Fate {
+    pub(super) fn meet(&mut self, volume: Option<u64>, stream: &mut Stream) -> Fate {
         self.calls += 1;
         if self.die_at.is_some_and(|at| self.calls >= at) {
             return match stream.below(3) {
@@ -57,6 +59,9 @@ impl Faults {
                 1 => Fate::DiesAfter,
                 _ => Fate::DiesWithin(stream.next_u64()),
             };
+        }
+        if self.fail_only_on.is_some() && self.fail_only_on != volume {
+            return Fate::Happens;
         }
         if let Some(errno) = self.fail_at.remove(&self.calls) {
             return Fate::Fails(errno);

@@ -124,17 +124,16 @@ impl Machine {
         let (from_dir, from_name) = volume.dir_of(from_spot.top, from)?;
         let (to_dir, to_name) = volume.dir_of(to_spot.top, to)?;
         volume.write_back(now);
-        let standing = volume.entry(to_dir, to_name)?.map(|entry| entry.object);
-        let standing = standing.map(|id| held(volume, id));
+        let moving = volume.entry(from_dir, from_name)?.ok_or(Errno::NoEntry)?.object;
+        let moving = held(volume, moving);
+        let standing = volume.entry(to_dir, to_name)?.map(|entry| held(volume, entry.object));
         let replaced = volume.rename((from_dir, from_name), (to_dir, to_name), onto, now)?;
         let old = self.saw(id, from_dir, from_name);
         let new = self.saw(id, to_dir, to_name);
         self.look_for_roots();
-        let deed = match onto {
-            Onto::Exchange => Deed::Exchanged { with: old },
-            Onto::Nothing | Onto::Anything => {
-                Deed::Moved { from: old, replaced: standing.filter(|_| replaced.is_some()) }
-            }
+        let deed = match standing {
+            Some(other) if onto == Onto::Exchange => Deed::Exchanged { with: old, held: moving, other },
+            standing => Deed::Moved { from: old, held: moving, replaced: standing.filter(|_| replaced.is_some()) },
         };
         self.log(who, now, new, deed);
         Ok(())

@@ -21,12 +21,13 @@ mod seam;
 mod user;
 mod volume;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use tidegate_protocol::hash::ContentHash;
 use tidegate_storage::disk::RootIdentity;
 
 pub use content::{Content, PAGE_BYTES, SECTOR_BYTES};
@@ -42,8 +43,6 @@ pub use volume::{Moment, VolumeSpec};
 
 use self::machine::Machine;
 use self::volume::Volume;
-use crate::clock::Chip;
-use crate::executor::Handle;
 use crate::random::Stream;
 
 /// What a disk needs of the world around it.
@@ -52,33 +51,6 @@ pub trait Surroundings: Send + Sync + 'static {
     fn moment(&self) -> Moment;
     /// Resolves after this long.
     fn sleep(&self, span_ns: u64) -> Pin<Box<dyn Future<Output = ()> + Send>>;
-}
-
-/// The time of a simulated device.
-#[derive(Clone)]
-pub struct DeviceTime {
-    /// Whoever's timers.
-    pub handle: Handle,
-    /// The device's wall clock.
-    pub chip: Chip,
-}
-
-impl fmt::Debug for DeviceTime {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("DeviceTime")
-    }
-}
-
-impl Surroundings for DeviceTime {
-    fn moment(&self) -> Moment {
-        let monotonic_ns = self.handle.now();
-        let wall_ns = self.chip.wall_ms(monotonic_ns) as i64 * 1_000_000 + (monotonic_ns % 1_000_000) as i64;
-        Moment { monotonic_ns, wall_ns }
-    }
-
-    fn sleep(&self, span_ns: u64) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(self.handle.sleep_until(self.handle.now().saturating_add(span_ns)))
-    }
 }
 
 /// The disks of one device, as whoever runs the world sees them. Cheap to clone.
@@ -286,6 +258,11 @@ impl Disk {
     /// Which directory an absolute path leads to.
     pub fn identity(&self, path: &str) -> Result<RootIdentity, Errno> {
         self.0.with(|machine| machine.identity(path.as_bytes()))
+    }
+
+    /// Every content that is anywhere on these disks, also on volumes that are not mounted.
+    pub fn contents(&self, picture: Picture) -> BTreeSet<ContentHash> {
+        self.0.with(|machine| machine.contents(picture))
     }
 
     /// Takes the log of what was done since it was taken last, in order.

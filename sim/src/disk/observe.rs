@@ -1,8 +1,9 @@
 //! What there is to see of a disk from outside: the whole tree at a moment, what was done to it and by whom, and
 //! what a watcher of a directory is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::path::EntryPath;
 use tidegate_storage::disk::{FileKind, Metadata};
 
@@ -72,6 +73,8 @@ pub enum Deed {
     Moved {
         /// From there.
         from: Vec<u8>,
+        /// What it is.
+        held: Held,
         /// What had this name until then.
         replaced: Option<Held>,
     },
@@ -79,10 +82,14 @@ pub enum Deed {
     Exchanged {
         /// With this path.
         with: Vec<u8>,
+        /// What is here now.
+        held: Held,
+        /// What is there now.
+        other: Held,
     },
 }
 
-/// What was removed.
+/// What stood, or stands, at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
     /// What it was.
@@ -139,6 +146,28 @@ impl Machine {
             }
         }
         Ok(tree)
+    }
+
+    /// Every content on every volume, mounted or not.
+    pub(super) fn contents(&self, picture: Picture) -> BTreeSet<ContentHash> {
+        let mut found = BTreeSet::new();
+        for volume in self.volumes.values() {
+            let mut open = vec![volume.root];
+            while let Some(id) = open.pop() {
+                match (&volume.object(id).body, picture) {
+                    (Body::Directory { live, .. }, Picture::Live) => open.extend(live.values().map(|e| e.object)),
+                    (Body::Directory { durable, .. }, Picture::Durable) => {
+                        open.extend(durable.values().map(|e| e.object));
+                    }
+                    (Body::File { content, .. }, Picture::Live) => drop(found.insert(content.hash())),
+                    (Body::File { saved, .. }, Picture::Durable) => {
+                        found.extend(saved.as_ref().map(|saved| saved.content.hash()));
+                    }
+                    (Body::Symlink(_) | Body::Special, _) => {}
+                }
+            }
+        }
+        found
     }
 
     /// Every file of every mounted volume, by absolute path.

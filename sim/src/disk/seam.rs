@@ -69,8 +69,12 @@ fn dead() -> io::Error {
 }
 
 impl Process {
-    /// One call. `act` gets a number if the process dies within it.
-    async fn call<T>(&self, act: impl FnOnce(&mut Machine, Moment, Option<u64>) -> Result<T> + Send) -> io::Result<T> {
+    /// One call, on a volume as soon as that is known. `act` gets a number if the process dies within it.
+    async fn call<T>(
+        &self,
+        volume: Option<u64>,
+        act: impl FnOnce(&mut Machine, Moment, Option<u64>) -> Result<T> + Send,
+    ) -> io::Result<T> {
         let (takes_ns, yields) = self.shared.with(|Machine { faults, stream, .. }| {
             let takes_ns = if faults.call_takes_ns > 0 { stream.around(faults.call_takes_ns) } else { 0 };
             (takes_ns, faults.yield_ppm > 0 && stream.chance(faults.yield_ppm))
@@ -86,7 +90,7 @@ impl Process {
                 return Err(dead());
             }
             machine.counts.calls += 1;
-            match machine.faults.meet(&mut machine.stream) {
+            match machine.faults.meet(volume, &mut machine.stream) {
                 Fate::Happens => return Ok(act(machine, now, None)?),
                 Fate::Fails(errno) => return Err(errno.into()),
                 // Whatever it came to, nobody lives to hear it.
@@ -173,7 +177,7 @@ impl FileSystem for SimFileSystem {
             machine.open(Actor::Node, (spot.volume, top))?;
             Ok(Spot { volume: spot.volume, top })
         };
-        let spot = self.0.call(open).await?;
+        let spot = self.0.call(None, open).await?;
         Ok(SimRoot(Arc::new(Held { process: self.0.clone(), spot, path: path.to_vec() })))
     }
 }
@@ -191,16 +195,18 @@ impl SimRoot {
         SimFile { process: self.0.process.clone(), address, writable }
     }
 
+    async fn call<T>(&self, act: impl FnOnce(&mut Machine, Moment, Option<u64>) -> Result<T> + Send) -> io::Result<T> {
+        self.0.process.call(Some(self.0.spot.volume), act).await
+    }
+
     async fn make(&self, path: &TreePath, body: Body) -> io::Result<Address> {
         let spot = self.0.spot;
-        let process = &self.0.process;
-        process.call(move |m, now, _| m.create(Actor::Node, spot, path.as_bytes(), body, now)).await
+        self.call(move |m, now, _| m.create(Actor::Node, spot, path.as_bytes(), body, now)).await
     }
 
     async fn take(&self, path: &TreePath, what: Removal) -> io::Result<()> {
         let spot = self.0.spot;
-        let process = &self.0.process;
-        process.call(move |m, now, _| m.remove(Actor::Node, spot, path.as_bytes(), what, now)).await
+        self.call(move |m, now, _| m.remove(Actor::Node, spot, path.as_bytes(), what, now)).await
     }
 }
 
@@ -208,7 +214,7 @@ impl RootDir for SimRoot {
     type File = SimFile;
 
     async fn identity(&self) -> io::Result<RootIdentity> {
-        self.0.process.call(|m, _, _| m.identity(&self.0.path)).await
+        self.call(|m, _, _| m.identity(&self.0.path)).await
     }
 
     async fn space(&self) -> io::Result<Space> {
@@ -216,7 +222,7 @@ impl RootDir for SimRoot {
             let volume = m.volume(self.0.spot.volume)?;
             Ok(Space { free: volume.free_bytes(), total: volume.spec.capacity_bytes })
         };
-        self.0.process.call(space).await
+        self.call(space).await
     }
 
     async fn metadata(&self, path: &TreePath) -> io::Result<Option<Metadata>> {
@@ -226,7 +232,7 @@ impl RootDir for SimRoot {
             Err(Errno::NoEntry | Errno::NotDirectory | Errno::Loop) => Ok(None),
             Err(other) => Err(other),
         };
-        self.0.process.call(look).await
+        self.call(look).await
     }
 
     async fn list(&self, path: &TreePath) -> io::Result<Vec<DirEntry>> {
@@ -240,7 +246,7 @@ impl RootDir for SimRoot {
             listed.sort_unstable_by(|a, b| a.name.cmp(&b.name));
             Ok(listed)
         };
-        self.0.process.call(look).await
+        self.call(look).await
     }
 
     async fn read_link(&self, path: &TreePath) -> io::Result<Vec<u8>> {
@@ -252,18 +258,18 @@ impl RootDir for SimRoot {
                 Body::File { .. } | Body::Directory { .. } | Body::Special => Err(Errno::Invalid),
             }
         };
-        self.0.process.call(look).await
+        self.call(look).await
     }
 
     async fn open(&self, path: &TreePath) -> io::Result<SimFile> {
         let spot = self.0.spot;
-        let address = self.0.process.call(|m, _, _| m.open_file(spot, path.as_bytes(), false)).await?;
+        let address = self.call(|m, _, _| m.open_file(spot, path.as_bytes(), false)).await?;
         Ok(self.file(address, false))
     }
 
     async fn open_staged(&self, path: &TreePath) -> io::Result<SimFile> {
         let spot = self.0.spot;
-        let address = self.0.process.call(|m, _, _| m.open_file(spot, path.as_bytes(), true)).await?;
+        let address = self.call(|m, _, _| m.open_file(spot, path.as_bytes(), true)).await?;
         Ok(self.file(address, true))
     }
 
@@ -275,7 +281,7 @@ impl RootDir for SimRoot {
             m.open(Actor::Node, address)?;
             Ok(address)
         };
-        let address = self.0.process.call(make).await?;
+        let address = self.call(make).await?;
         Ok(self.file(address, true))
     }
 
@@ -295,7 +301,7 @@ impl RootDir for SimRoot {
             RenameMode::Exchange => Onto::Exchange,
         };
         let (from, to) = ((spot, from.as_bytes()), (spot, to.as_bytes()));
-        self.0.process.call(|m, now, _| m.rename(Actor::Node, from, to, onto, now)).await
+        self.call(|m, now, _| m.rename(Actor::Node, from, to, onto, now)).await
     }
 
     async fn remove_file(&self, path: &TreePath) -> io::Result<()> {
@@ -307,32 +313,36 @@ impl RootDir for SimRoot {
     }
 
     async fn sync_dir(&self, path: &TreePath) -> io::Result<()> {
-        self.0.process.call(|m, _, _| m.sync_dir(self.0.spot, path.as_bytes())).await
+        self.call(|m, _, _| m.sync_dir(self.0.spot, path.as_bytes())).await
     }
 
     async fn sync_all(&self) -> io::Result<()> {
-        self.0.process.call(|m, _, _| m.sync_all(self.0.spot.volume)).await
+        self.call(|m, _, _| m.sync_all(self.0.spot.volume)).await
     }
 }
 
 impl SimFile {
+    async fn call<T>(&self, act: impl FnOnce(&mut Machine, Moment, Option<u64>) -> Result<T> + Send) -> io::Result<T> {
+        self.process.call(Some(self.address.0), act).await
+    }
+
     async fn change(&self, change: impl FnOnce(&mut Content, Option<u64>) + Send) -> io::Result<()> {
         if !self.writable {
             return Err(Errno::Access.into());
         }
         let edit =
             |m: &mut Machine, now, within| m.edit(Actor::Node, self.address, now, |content| change(content, within));
-        self.process.call(edit).await
+        self.call(edit).await
     }
 }
 
 impl File for SimFile {
     async fn metadata(&self) -> io::Result<Metadata> {
-        self.process.call(|m, _, _| m.stat(self.address)).await
+        self.call(|m, _, _| m.stat(self.address)).await
     }
 
     async fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.process.call(|m, _, _| Ok(m.content(self.address)?.read(buffer, offset))).await
+        self.call(|m, _, _| Ok(m.content(self.address)?.read(buffer, offset))).await
     }
 
     async fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -356,7 +366,7 @@ impl File for SimFile {
             m.edit(Actor::Node, self.address, now, |content| content.write(&bytes, offset))?;
             Ok(most)
         };
-        self.process.call(copy).await
+        self.call(copy).await
     }
 
     async fn set_len(&self, length: u64) -> io::Result<()> {
@@ -365,11 +375,11 @@ impl File for SimFile {
 
     async fn set_metadata(&self, mtime_ns: i64, executable: bool) -> io::Result<()> {
         let set = |m: &mut Machine, now, _| m.set_metadata(Actor::Node, self.address, mtime_ns, executable, now);
-        self.process.call(set).await
+        self.call(set).await
     }
 
     async fn sync(&self) -> io::Result<()> {
-        self.process.call(|m, _, _| m.sync_file(self.address)).await
+        self.call(|m, _, _| m.sync_file(self.address)).await
     }
 }
 
