@@ -104,7 +104,7 @@ impl Mirror {
 
     fn read(&self, path: &str) -> Option<Vec<u8>> {
         let content = self.world.device(1).disk.user().read(path).ok()?;
-        Some(content.to_vec())
+        Some(content.bytes())
     }
 
     fn heard(&self) -> (u64, u64, u64) {
