@@ -1,5 +1,7 @@
 //! The one write transaction, and the primitives on which every typed write is written.
 
+use std::cell::Cell;
+
 use redb::WriteTransaction;
 use tidegate_protocol::id::DeviceId;
 
@@ -11,6 +13,8 @@ use super::tables::{Table, after_prefix};
 pub struct Txn {
     txn: WriteTransaction,
     device: DeviceId,
+    /// Whether anything was changed so far.
+    changed: Cell<bool>,
 }
 
 /// A table open for writing. A table is open once at a time, so it is never held across another method.
@@ -18,7 +22,7 @@ pub(super) type WriteTable<'a> = redb::Table<'a, &'static [u8], &'static [u8]>;
 
 impl Txn {
     pub(super) const fn new(txn: WriteTransaction, device: DeviceId) -> Self {
-        Self { txn, device }
+        Self { txn, device, changed: Cell::new(false) }
     }
 
     /// Whose replica this is.
@@ -26,30 +30,38 @@ impl Txn {
         self.device
     }
 
-    /// Commits. When it returns, everything is on the disk; on an error nothing of it is.
+    /// Commits. When it returns, everything is on the disk; on an error nothing of it is. Where nothing was
+    /// changed there is nothing to make durable, and the disk is left alone.
     pub fn commit(self) -> Result<(), StoreError> {
-        Ok(self.txn.commit()?)
+        if self.changed.get() { Ok(self.txn.commit()?) } else { Ok(self.txn.abort()?) }
     }
 
+    /// A table to change.
+    pub(super) fn table_mut(&self, table: Table) -> Result<WriteTable<'_>, StoreError> {
+        self.changed.set(true);
+        self.table(table)
+    }
+
+    /// A table to read, as this transaction sees it.
     pub(super) fn table(&self, table: Table) -> Result<WriteTable<'_>, StoreError> {
         Ok(self.txn.open_table(table.definition())?)
     }
 
     pub(super) fn put(&self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.table(table)?.insert(key, value)?;
+        self.table_mut(table)?.insert(key, value)?;
         Ok(())
     }
 
     /// Removes a key. Says whether it was there.
     pub(super) fn remove(&self, table: Table, key: &[u8]) -> Result<bool, StoreError> {
-        Ok(self.table(table)?.remove(key)?.is_some())
+        Ok(self.table_mut(table)?.remove(key)?.is_some())
     }
 
     /// Removes all keys that start with `prefix`.
     pub(super) fn remove_prefix(&self, table: Table, prefix: &[u8]) -> Result<(), StoreError> {
         let end = after_prefix(prefix);
         let range = (std::ops::Bound::Included(prefix), upper(end.as_deref()));
-        self.table(table)?.retain_in::<&[u8], _>(range, |_, _| false)?;
+        self.table_mut(table)?.retain_in::<&[u8], _>(range, |_, _| false)?;
         Ok(())
     }
 }
