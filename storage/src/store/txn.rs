@@ -5,6 +5,7 @@ use std::cell::Cell;
 use redb::WriteTransaction;
 use tidegate_protocol::id::DeviceId;
 
+use super::Snapshot;
 use super::error::StoreError;
 use super::reader::upper;
 use super::tables::{Table, after_prefix};
@@ -12,6 +13,8 @@ use super::tables::{Table, after_prefix};
 /// A write transaction. [`Txn::commit`] makes it durable; dropping it undoes all of it.
 pub struct Txn {
     txn: WriteTransaction,
+    /// What was there when it began. It is read from as long as nothing was changed: that is much cheaper.
+    before: Snapshot,
     device: DeviceId,
     /// Whether anything was changed so far.
     changed: Cell<bool>,
@@ -21,8 +24,14 @@ pub struct Txn {
 pub(super) type WriteTable<'a> = redb::Table<'a, &'static [u8], &'static [u8]>;
 
 impl Txn {
-    pub(super) const fn new(txn: WriteTransaction, device: DeviceId) -> Self {
-        Self { txn, device, changed: Cell::new(false) }
+    /// `before` was begun after `txn`, so no commit lies between them.
+    pub(super) const fn new(txn: WriteTransaction, before: Snapshot, device: DeviceId) -> Self {
+        Self { txn, before, device, changed: Cell::new(false) }
+    }
+
+    /// What a table's reads see, as long as nothing was changed. A table that a migration has yet to make is not in it.
+    pub(super) fn unchanged(&self, table: Table) -> Option<&Snapshot> {
+        Some(&self.before).filter(|before| !self.changed.get() && before.table(table).is_ok())
     }
 
     /// Whose replica this is.
@@ -33,6 +42,8 @@ impl Txn {
     /// Commits. When it returns, everything is on the disk; on an error nothing of it is. Where nothing was
     /// changed there is nothing to make durable, and the disk is left alone.
     pub fn commit(self) -> Result<(), StoreError> {
+        // The pages that it alone still sees need not be kept.
+        drop(self.before);
         if self.changed.get() { Ok(self.txn.commit()?) } else { Ok(self.txn.abort()?) }
     }
 
