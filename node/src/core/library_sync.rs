@@ -17,6 +17,7 @@ use tidegate_protocol::limits::{
 use tidegate_protocol::wire::{self, Hello, KnownAddress, RefusalCode, Request, Response, Rows};
 use tidegate_storage::store::Refusal;
 
+use super::heads::Verified;
 use super::io::{Output, Ticket};
 use super::{Asked, Core, CoreError, Step};
 use crate::env::NetworkError;
@@ -53,6 +54,7 @@ pub(super) struct LibrarySync {
     /// The end of the own log when the node started.
     began_at: Sequence,
     announced_ms: Option<u64>,
+    pub(super) verified: Verified,
     pulls: BTreeMap<DeviceId, Ticket>,
     mistrusted: BTreeMap<(DeviceId, DeviceId), u64>,
     wake_ms: Option<u64>,
@@ -244,7 +246,7 @@ impl Core {
         signed: &SignedHead,
         by: Option<DeviceId>,
     ) -> Result<Option<Head>, CoreError> {
-        let head = match signed.verify() {
+        let head = match self.library.verified.verify(signed) {
             Ok(head) if head.library == step.library()? => head,
             Ok(_) => return Ok(None),
             Err(error) => {
@@ -259,6 +261,7 @@ impl Core {
         if !self.library.members.contains(&head.device) {
             return Ok(None);
         }
+        self.library.verified.remember(&head, signed);
         self.library.claim(by.unwrap_or(head.device), &head);
         if !head.stamp.is_ahead_of(step.now.wall_ms) {
             step.witness(head.stamp)?;
@@ -533,7 +536,7 @@ impl Core {
                 peer.next_ms = peer.next_ms.min(now + TELL_WITHIN_MS);
             }
         }
-        let head = self.sign_head(step, None)?;
+        let head = self.head_to_publish(step)?;
         step.out.push(Output::Publish(head));
         Ok(())
     }

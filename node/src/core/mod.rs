@@ -18,6 +18,7 @@ mod dispatch;
 mod draw;
 mod file_sync;
 mod gate;
+mod heads;
 pub mod io;
 mod legs;
 mod library_sync;
@@ -37,7 +38,6 @@ use std::collections::BTreeMap;
 use ed25519_dalek::SigningKey;
 use tidegate_protocol::file_sync::Guards;
 use tidegate_protocol::id::{DeviceId, Label};
-use tidegate_protocol::library_sync::{Head, SignedHead};
 use tidegate_protocol::time::Stamp;
 use tidegate_storage::store::{Store, StoreError};
 
@@ -45,6 +45,7 @@ use self::applying::Applying;
 use self::draw::Draw;
 use self::file_sync::FileSyncService;
 use self::gate::Gate;
+use self::heads::Said;
 use self::io::{Input, Output, Ticket};
 use self::library_sync::LibrarySync;
 use self::locations::Locations;
@@ -96,6 +97,7 @@ pub struct Core {
     applying: Applying,
     due: Due,
     asked: BTreeMap<Ticket, Asked>,
+    said: Option<Said>,
 }
 
 /// What an outstanding ask was about.
@@ -135,6 +137,7 @@ impl Core {
             applying: Applying::default(),
             due: Due::default(),
             asked: BTreeMap::new(),
+            said: None,
         };
         let mut step = Step { now, txn: core.store.write()?, out, own_rows_changed: false };
         core.begin_library(&mut step)?;
@@ -241,29 +244,6 @@ impl Core {
         step.own_rows_changed = false;
         self.library.own_head_changed = true;
         Ok(())
-    }
-
-    /// Signs this device's state as the transaction has it.
-    fn sign_head(
-        &mut self,
-        step: &mut Step<'_>,
-        nonce: Option<tidegate_protocol::id::Nonce>,
-    ) -> Result<SignedHead, CoreError> {
-        let author = step.own_author()?;
-        let head = Head {
-            library: step.library()?,
-            device: self.me,
-            epoch: author.epoch,
-            sequence: author.upto,
-            row_count: author.row_count,
-            set_hash: author.set_hash.digest(),
-            membership: self.library.membership,
-            stamp: self.stamp(step)?,
-            wall_ms: step.now.wall_ms,
-            locations: self.locations.statuses(),
-            nonce,
-        };
-        Ok(SignedHead::sign(&head, &self.key))
     }
 
     /// The next stamp, persisted in this step's transaction, and so before use.
