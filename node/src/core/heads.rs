@@ -3,12 +3,15 @@
 //! At rest every device tells every other the same thing every half minute. A head takes a new stamp only when it
 //! says something new, so an old one changes nothing in anybody's replica; what is gossiped again is the very same
 //! bytes, and bytes that were verified once are not verified again. Answers over a nonce are always signed afresh.
+//! Nothing is stored or passed on whose signature was not checked.
 
 use std::collections::{BTreeMap, VecDeque};
 
+use tidegate_protocol::codec;
 use tidegate_protocol::id::{DeviceId, Nonce};
 use tidegate_protocol::library_sync::{Head, HeadError, SignedHead};
 
+use super::io::Input;
 use super::{Core, CoreError, Step};
 
 /// Verified heads that are remembered of one device: what is gossiped, and what others relay.
@@ -27,32 +30,66 @@ pub(super) struct Said {
 impl Said {
     /// Whether `head` says the same, stamp, time and nonce aside.
     fn is_said_by(&self, head: &Head, now_ms: u64) -> bool {
-        let Head { stamp, wall_ms, .. } = self.head;
-        let same = Head { stamp, wall_ms, nonce: None, ..head.clone() };
-        self.head == same && now_ms < self.at_ms + STAMP_AGE_MS_MAX
+        let same = Head { stamp: self.head.stamp, ..head.clone() };
+        says_the_same(&self.head, &same) && now_ms < self.at_ms + STAMP_AGE_MS_MAX
     }
 }
 
 /// Heads of members whose signatures were found right, newest use first.
 #[derive(Debug, Default)]
-pub(super) struct Verified(BTreeMap<DeviceId, VecDeque<SignedHead>>);
+pub(super) struct Verified(BTreeMap<DeviceId, VecDeque<(Head, SignedHead)>>);
 
 impl Verified {
-    /// Verifies a head, unless these very bytes were verified before.
-    pub(super) fn verify(&self, signed: &SignedHead) -> Result<Head, HeadError> {
-        if self.0.values().flatten().any(|known| known == signed) { Ok(signed.trusted()) } else { signed.verify() }
+    /// Whether these very bytes were verified before.
+    pub(super) fn knows(&self, signed: &SignedHead) -> Option<&Head> {
+        self.0.values().flatten().find(|(_, known)| known == signed).map(|(head, _)| head)
+    }
+
+    /// Verifies a head that `by` brought, if somebody did, and gives it with the signed bytes that may be stored.
+    ///
+    /// What a device says of itself over its own connection is known to be its word: it is not verified again if
+    /// it says what a verified head of it said. That one is stored then, so nothing unverified ever is.
+    pub(super) fn verify(&self, signed: &SignedHead, by: Option<DeviceId>) -> Result<(Head, SignedHead), HeadError> {
+        if let Some(head) = self.knows(signed) {
+            return Ok((head.clone(), signed.clone()));
+        }
+        let claimed = signed.claimed()?;
+        if by == Some(claimed.device)
+            && let Some(said) = self.0.get(&claimed.device)
+            && let Some((_, known)) = said.iter().find(|(head, _)| says_the_same(head, &claimed))
+        {
+            return Ok((claimed, known.clone()));
+        }
+        Ok((signed.verify()?, signed.clone()))
     }
 
     /// Remembers a verified head of a member.
-    pub(super) fn remember(&mut self, head: &Head, signed: &SignedHead) {
+    pub(super) fn remember(&mut self, signed: &SignedHead) {
+        let head = signed.trusted();
         let of_device = self.0.entry(head.device).or_default();
-        of_device.retain(|known| known != signed);
-        of_device.push_front(signed.clone());
+        of_device.retain(|(_, known)| known != signed);
+        of_device.push_front((head, signed.clone()));
         of_device.truncate(REMEMBERED_MAX);
     }
 }
 
+/// Whether two heads differ by time and nonce alone.
+fn says_the_same(one: &Head, other: &Head) -> bool {
+    let Head { wall_ms, nonce, .. } = *one;
+    *one == Head { wall_ms, nonce, ..other.clone() }
+}
+
 impl Core {
+    /// Whether an input is gossip that was heard before from a peer that is where it was.
+    pub(super) fn is_old_news(&self, input: &Input) -> bool {
+        let Input::Announcement(bytes) = input else { return false };
+        let signed = codec::decode::<SignedHead>(bytes).ok();
+        signed.and_then(|signed| self.library.verified.knows(&signed).cloned()).is_some_and(|head| {
+            let gossiped = Some((head.epoch, head.sequence));
+            self.library.peers.get(&head.device).is_none_or(|peer| peer.claims_of(head.device) == gossiped)
+        })
+    }
+
     /// Signs this device's state as the transaction has it.
     pub(super) fn sign_head(&mut self, step: &mut Step<'_>, nonce: Option<Nonce>) -> Result<SignedHead, CoreError> {
         let head = self.own_head(step)?;
@@ -77,7 +114,7 @@ impl Core {
             row_count: author.row_count,
             set_hash: author.set_hash.digest(),
             membership: self.library.membership,
-            stamp: step.txn.identity()?.stamp,
+            stamp: step.txn.last_stamp()?,
             wall_ms: step.now.wall_ms,
             locations: self.locations.statuses(),
             nonce: None,

@@ -89,6 +89,11 @@ pub(super) struct RowsAsked {
 }
 
 impl Peer {
+    /// What it says it holds of an author.
+    pub(super) fn claims_of(&self, author: DeviceId) -> Option<(Epoch, Sequence)> {
+        self.claims.get(&author).copied()
+    }
+
     /// An exchange of heads came to nothing: try again soon.
     pub(super) const fn asking_failed(&mut self, now_ms: u64) {
         self.asking = false;
@@ -246,8 +251,8 @@ impl Core {
         signed: &SignedHead,
         by: Option<DeviceId>,
     ) -> Result<Option<Head>, CoreError> {
-        let head = match self.library.verified.verify(signed) {
-            Ok(head) if head.library == step.library()? => head,
+        let (head, signed) = match self.library.verified.verify(signed, by) {
+            Ok(checked) if checked.0.library == step.library()? => checked,
             Ok(_) => return Ok(None),
             Err(error) => {
                 tracing::warn!(%error, "refused a head");
@@ -261,12 +266,12 @@ impl Core {
         if !self.library.members.contains(&head.device) {
             return Ok(None);
         }
-        self.library.verified.remember(&head, signed);
+        self.library.verified.remember(&signed);
         self.library.claim(by.unwrap_or(head.device), &head);
         if !head.stamp.is_ahead_of(step.now.wall_ms) {
             step.witness(head.stamp)?;
         }
-        self.keep_newest(step, &head, signed)?;
+        self.keep_newest(step, &head, &signed)?;
         Ok(Some(head))
     }
 

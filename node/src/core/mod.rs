@@ -161,6 +161,10 @@ impl Core {
 
     /// Takes a batch of inputs. What is pushed to `out` may happen once this has returned: it is durable.
     pub fn step(&mut self, now: Now, inputs: Vec<Input>, out: &mut Vec<Output>) -> Result<(), CoreError> {
+        let nothing_due = self.next_wake().is_none_or(|at| at > now.monotonic_ms);
+        if nothing_due && inputs.iter().all(|input| self.is_old_news(input)) {
+            return Ok(());
+        }
         let mut wishes = Vec::new();
         let mut step = Step { now, txn: self.store.write()?, out: &mut wishes, own_rows_changed: false };
         for input in inputs {
@@ -248,7 +252,7 @@ impl Core {
 
     /// The next stamp, persisted in this step's transaction, and so before use.
     fn stamp(&mut self, step: &mut Step<'_>) -> Result<Stamp, CoreError> {
-        let next = step.txn.identity()?.stamp.next(step.now.wall_ms);
+        let next = step.txn.last_stamp()?.next(step.now.wall_ms);
         step.txn.persist_stamp(next)?;
         Ok(next)
     }
