@@ -141,15 +141,24 @@ impl Volume {
         }
     }
 
+    /// A file that is synced keeps the name it was moved to: journals know no other way. The name under which it was
+    /// made is another matter, and nobody promises it.
+    pub(super) fn save_moves_of(&mut self, id: ObjectId) {
+        let moved = |slot: &Slot| slot.was.as_ref().is_some_and(|was| was.object == id);
+        if self.unsynced.iter().any(|op| op.slots.iter().any(moved)) {
+            self.save_names_of(id);
+        }
+    }
+
     pub(super) fn save_all(&mut self) {
         while let Some((_, id)) = self.dirty.first().copied() {
             self.save(id);
         }
     }
 
-    /// The names in a directory reach the platter, and whatever they rest on.
-    pub(super) fn save_names_of(&mut self, dir: ObjectId) {
-        let mut reached = BTreeSet::from([dir]);
+    /// The names in a directory, or of an object, reach the platter, and whatever they rest on.
+    pub(super) fn save_names_of(&mut self, id: ObjectId) {
+        let mut reached = BTreeSet::from([id]);
         let mut waiting = std::mem::take(&mut self.unsynced);
         let mut now = Vec::new();
         let mut later = std::collections::VecDeque::new();
