@@ -8,6 +8,16 @@
 
 pub mod backend;
 pub mod clock;
+pub mod device;
 pub mod disk;
+pub mod env;
 pub mod executor;
+pub mod happening;
+pub mod network;
+pub mod plan;
 pub mod random;
+pub mod story;
+pub mod trace;
+pub mod watch;
+pub mod witness;
+pub mod world;
