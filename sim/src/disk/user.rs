@@ -133,7 +133,7 @@ impl User {
 
     /// Removes a directory and everything in it, or something else.
     pub fn remove_tree(&self, path: &str) -> Result<()> {
-        self.on(path, |machine, spot, rest, now| remove_tree(machine, spot, rest, now))
+        self.on(path, remove_tree)
     }
 
     /// Makes a symbolic link.

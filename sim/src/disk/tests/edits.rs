@@ -10,12 +10,14 @@ use super::*;
 
 const MINE: &str = "what the user wrote in between";
 
+type Act = Box<dyn FnOnce() + Send>;
+
 /// Does something right before the n-th call that takes time.
 #[derive(Default)]
 struct Meddler {
     ticks: Ticks,
     calls: AtomicU64,
-    plan: Mutex<Option<(u64, Box<dyn FnOnce() + Send>)>>,
+    plan: Mutex<Option<(u64, Act)>>,
 }
 
 impl Surroundings for Meddler {
@@ -80,7 +82,7 @@ fn edit(user: &User, how: Edit) -> bool {
 fn check(op: Op, how: Edit, exchanges: bool, (n, dies): (u64, Option<u64>), seed: u64) -> (bool, bool) {
     let meddler = Arc::new(Meddler::default());
     let disk = disk_in(meddler.clone(), seed, VolumeSpec { exchanges, ..VolumeSpec::plain(2) });
-    let world = World::on(disk, op, exchanges, seed % 2 == 0);
+    let world = World::on(disk, op, exchanges, seed.is_multiple_of(2));
     let wrote = Arc::new(Mutex::new(None));
     let (flag, user) = (Arc::clone(&wrote), world.user.clone());
     let root = world.root().unwrap();

@@ -221,7 +221,7 @@ fn a_sync_of_a_directory_takes_what_it_rests_on_and_no_more() {
 fn whatever_is_lost_the_rest_is_a_tree() {
     let run = |seed: u64| {
         let mut stream = Draws::new(seed).stream(Kind::User, 0, 0);
-        let spec = VolumeSpec { reuses_inodes: seed % 2 == 0, ..VolumeSpec::plain(2) };
+        let spec = VolumeSpec { reuses_inodes: seed.is_multiple_of(2), ..VolumeSpec::plain(2) };
         let disk = disk(seed, spec);
         let user = disk.user();
         let mut history = Vec::new();
