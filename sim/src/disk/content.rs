@@ -70,6 +70,11 @@ impl Content {
         cut == *other
     }
 
+    /// Whether it is a copy of `other` that nobody has written to, nor to the other one.
+    pub(super) fn is_copy_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Fills `buffer` from `offset` as far as there is content; answers how far.
     pub fn read(&self, buffer: &mut [u8], offset: u64) -> usize {
         let length = self.0.length.saturating_sub(offset).min(buffer.len() as u64) as usize;
