@@ -6,10 +6,24 @@
 //! gives the same run, event by event. Transport, runtime and command line are not part of it
 //! (`tests/tests/tidy.rs` proves it); `docs/SIMULATOR.md` says which tests stand for what is left out.
 
+pub mod backend;
+pub mod checkers;
 pub mod clock;
+pub mod coverage;
+pub mod device;
+pub mod disk;
+pub mod env;
 pub mod executor;
+pub mod ghost;
+pub mod happening;
+pub mod network;
 pub mod plan;
 pub mod random;
+pub mod run;
 pub mod story;
 pub mod trace;
+pub mod user;
+pub mod verdict;
+pub mod watch;
 pub mod witness;
+pub mod world;

@@ -57,6 +57,9 @@ fn devices(draw: &mut Stream, profile: &Profile, plan: &mut Plan) {
         if draw.chance(500_000) {
             device.skew_ms = draw.range(0, 20_000) as i64 - 10_000;
         }
+        if draw.chance(250_000) {
+            device.drift_ppm = draw.range(0, 1_000) as i64 - 500;
+        }
         device.settle = Millis(draw.range(100, 1_500));
         if draw.below(100) < profile.quirk_percent {
             match draw.below(4) {
@@ -268,7 +271,6 @@ fn fault(draw: &mut Stream, verb: &str, device: usize, plan: &Plan) -> Option<De
             let spans = [60_000, 9 * 60_000, 30 * 60_000, 365 * 24 * HOUR_MS];
             Deed::Clock { by: Millis(spans[draw.index(4)]), back: draw.chance(500_000) }
         }
-        "drifts" => Deed::Drift(draw.range(0, 1_000) as i64 - 500),
         "unmounts" => Deed::Unmount(location, span),
         "replaces-root" => Deed::Replace(location, span),
         "copies-tree" => Deed::CopyTree(location),
