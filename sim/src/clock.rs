@@ -54,6 +54,13 @@ impl Chip {
         (WALL_BEGIN_MS + self.runs(now) / MILLI).saturating_add_signed(ahead)
     }
 
+    /// The wall clock at `now` of the world, in Unix nanoseconds.
+    pub fn wall_ns(&self, now: Nanos) -> i64 {
+        let ahead = self.0.ahead_ms.load(Ordering::Relaxed);
+        let world = WALL_BEGIN_MS * MILLI + self.runs(now);
+        (world as i64).saturating_add(ahead.saturating_mul(MILLI as i64))
+    }
+
     /// The clock of an incarnation that begins now.
     pub fn start(&self, handle: &Handle) -> SimClock {
         SimClock { chip: self.clone(), began: handle.now(), handle: handle.clone() }

@@ -408,8 +408,7 @@ mod tests {
             }
         }
         run(&mut executor, SECOND);
-        let notes = lock(&notes).clone();
-        notes
+        lock(&notes).clone()
     }
 
     #[test]
