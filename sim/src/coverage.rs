@@ -59,6 +59,11 @@ impl Coverage {
         }
     }
 
+    /// Reaches a mark so many times.
+    pub fn add_to(&mut self, mark: &str, count: u64) {
+        *self.0.entry(mark.to_owned()).or_default() += count;
+    }
+
     /// Takes over what another run reached.
     pub fn add(&mut self, other: &Self) {
         for (mark, count) in &other.0 {

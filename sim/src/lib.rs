@@ -8,6 +8,7 @@
 
 pub mod backend;
 pub mod checkers;
+pub mod cli;
 pub mod clock;
 pub mod coverage;
 pub mod device;
@@ -19,7 +20,9 @@ pub mod happening;
 pub mod network;
 pub mod plan;
 pub mod random;
+pub mod report;
 pub mod run;
+pub mod shrink;
 pub mod story;
 pub mod trace;
 pub mod user;
