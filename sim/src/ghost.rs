@@ -58,7 +58,14 @@ pub struct Ghost {
 
 impl Ghost {
     /// A user has saved a content whole.
-    pub fn wrote(&mut self, at: Millis, device: usize, place: (&str, &str), content: &Content, replaced: Option<ContentHash>) {
+    pub fn wrote(
+        &mut self,
+        at: Millis,
+        device: usize,
+        place: (&str, &str),
+        content: &Content,
+        replaced: Option<ContentHash>,
+    ) {
         let hash = content.hash();
         self.seen.insert(hash);
         let number = self.versions.len() as u64 + 1;
@@ -232,4 +239,38 @@ pub struct Places {
 /// Whether `path` lies below `dir`.
 pub fn is_below(path: &str, dir: &str) -> bool {
     path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_content_is_owed_until_its_own_user_lets_it_go() {
+        let mut ghost = Ghost::default();
+        let content = Content::new(b"mine");
+        ghost.wrote(Millis(1), 0, ("S", "f"), &content, None);
+        ghost.wrote(Millis(2), 0, ("S", "g"), &content, None);
+        assert!(ghost.is_owed(content.hash()));
+        ghost.superseded(1, content.hash());
+        ghost.superseded(0, content.hash());
+        assert!(ghost.is_owed(content.hash()), "one of two copies is left");
+        ghost.superseded(0, content.hash());
+        assert!(!ghost.is_owed(content.hash()));
+        ghost.wrote(Millis(3), 0, ("S", "h"), &Content::default(), None);
+        assert!(!ghost.is_owed(ContentHash::empty()), "nothing cannot be lost");
+    }
+
+    #[test]
+    fn a_change_above_or_below_is_a_change_of_a_path() {
+        let mut ghost = Ghost::default();
+        let change = |path: &str| {
+            let change = Change { at_ns: 0, who: Actor::User, path: path.into(), deed: Deed::Added };
+            (change, Places { at: Some(("S".to_owned(), path.to_owned())), other: None })
+        };
+        let (seen, places) = change("d/e");
+        ghost.saw(Millis(5), 0, "a", &seen, &places);
+        let asked = ["d", "d/e", "d/e/f", "d/x", "de", "e"].map(|path| ghost.user_changed(0, "S", path).is_some());
+        assert_eq!(asked, [true, true, true, false, false, false]);
+    }
 }

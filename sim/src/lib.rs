@@ -22,6 +22,7 @@ pub mod plan;
 pub mod random;
 pub mod report;
 pub mod run;
+pub mod scenario;
 pub mod shrink;
 pub mod story;
 pub mod trace;

@@ -28,13 +28,7 @@ pub fn shrink(
     mut may_go_on: impl FnMut() -> bool,
     run: impl FnMut(&Plan) -> Option<Violation>,
 ) -> Shrunk {
-    let mut work = Work {
-        best: plan.clone(),
-        violation: violation.clone(),
-        tries: 0,
-        may_go_on: &mut may_go_on,
-        run,
-    };
+    let mut work = Work { best: plan.clone(), violation: violation.clone(), tries: 0, may_go_on: &mut may_go_on, run };
     loop {
         let before = work.best.clone();
         work.cut_end();
@@ -66,7 +60,9 @@ impl<R: FnMut(&Plan) -> Option<Violation>> Work<'_, R> {
             return false;
         }
         self.tries += 1;
-        let Some(found) = (self.run)(&plan).filter(|found| found.class() == self.violation.class()) else { return false };
+        let Some(found) = (self.run)(&plan).filter(|found| found.class() == self.violation.class()) else {
+            return false;
+        };
         self.best = plan;
         self.violation = found;
         true
@@ -82,7 +78,8 @@ impl<R: FnMut(&Plan) -> Option<Violation>> Work<'_, R> {
         let at = Millis(self.violation.at_ms);
         self.change(|plan| {
             plan.steps.retain(|step| step.at <= at);
-            plan.until = plan.until.min(Millis(at.0 + 1)).max(plan.steps.last().map_or(Millis(1), |step| Millis(step.at.0 + 1)));
+            plan.until =
+                plan.until.min(Millis(at.0 + 1)).max(plan.steps.last().map_or(Millis(1), |step| Millis(step.at.0 + 1)));
         });
     }
 
@@ -165,7 +162,8 @@ impl<R: FnMut(&Plan) -> Option<Violation>> Work<'_, R> {
                     plan.conduits.retain(|conduit| conduit.source.device != name && conduit.target.device != name);
                     plan.steps.retain(|step| step.on != name && step.deed.other() != Some(&name));
                     let known: Vec<String> = plan.conduits.iter().map(|conduit| conduit.name.clone()).collect();
-                    plan.steps.retain(|step| step.deed.conduit().is_none_or(|conduit| known.iter().any(|k| k == conduit)));
+                    plan.steps
+                        .retain(|step| step.deed.conduit().is_none_or(|conduit| known.iter().any(|k| k == conduit)));
                 });
             }
         }
@@ -235,7 +233,8 @@ mod tests {
     /// Breaks when a device loses power after a file was deleted there.
     fn broken(plan: &Plan) -> Option<Violation> {
         let deleted = plan.steps.iter().position(|step| matches!(step.deed, Deed::Delete(_)) && step.on == "ben")?;
-        let crash = plan.steps[deleted..].iter().find(|step| matches!(step.deed, Deed::Crash { .. }) && step.on == "ben")?;
+        let crash =
+            plan.steps[deleted..].iter().find(|step| matches!(step.deed, Deed::Crash { .. }) && step.on == "ben")?;
         let mut violation = Violation::new("NO_LOSS", "destroyed", "a fake");
         violation.at_ms = crash.at.0;
         Some(violation)
@@ -255,7 +254,11 @@ mod tests {
         assert_eq!(shrunk.plan.steps.len(), 2, "{}", shrunk.plan);
         assert_eq!((shrunk.plan.devices.len(), shrunk.plan.conduits.len()), (1, 0));
         assert!(shrunk.plan.locations.iter().all(|location| location.files.is_empty()));
-        assert_eq!(crate::story::read(&shrunk.plan.to_string()).unwrap(), shrunk.plan, "what is left replays by itself");
+        assert_eq!(
+            crate::story::read(&shrunk.plan.to_string()).unwrap(),
+            shrunk.plan,
+            "what is left replays by itself"
+        );
     }
 
     #[test]

@@ -14,7 +14,9 @@ use tidegate_protocol::id::Label;
 use toml::Spanned;
 
 use crate::plan::words::{LineError, nearest};
-use crate::plan::{ConduitPlan, Content, DevicePlan, End, Expect, Expected, LocationPlan, Millis, NetworkPlan, Plan, step};
+use crate::plan::{
+    ConduitPlan, Content, DevicePlan, End, Expect, Expected, LocationPlan, Millis, NetworkPlan, Plan, step,
+};
 
 /// Most devices of a plan: as many as a library may have.
 const DEVICES_MAX: usize = tidegate_protocol::limits::DEVICES_MAX;
@@ -240,7 +242,8 @@ impl Reader<'_> {
         for (at, content) in &raw.files {
             let end = self.end(&plan, at)?;
             if end.place.path.is_empty() {
-                return Err(Wrong::new(at.span(), "a location and no file in it").help("write \"device:location/path\" = \"text\""));
+                return Err(Wrong::new(at.span(), "a location and no file in it")
+                    .help("write \"device:location/path\" = \"text\""));
             }
             let holder = Self::location_of(&mut plan, &end);
             plan.locations[holder].files.insert(end.place.path, self.content(content));
@@ -347,7 +350,11 @@ impl Reader<'_> {
         let (source, target) = (self.end(plan, &raw.from)?, self.end(plan, &raw.to)?);
         Self::location_of(plan, &source);
         Self::location_of(plan, &target);
-        let modes = [("mirror", SyncMode::Mirror), ("bidirectional", SyncMode::Bidirectional), ("selective", SyncMode::Selective)];
+        let modes = [
+            ("mirror", SyncMode::Mirror),
+            ("bidirectional", SyncMode::Bidirectional),
+            ("selective", SyncMode::Selective),
+        ];
         let deletes = [("trash", DeleteMode::Trash), ("permanent", DeleteMode::Permanent)];
         let strategies = [
             ("create-conflict-file", ConflictStrategy::CreateConflictFile),
@@ -374,7 +381,9 @@ impl Reader<'_> {
         let (step, deed_at) = (&read.step, read.deed_at.clone());
         if plan.device(&step.on).is_none() {
             let error = LineError::new(read.device_at.clone(), format!("there is no device `{}`", step.on));
-            return Err(self.in_line(line, meant(error, &step.on, plan.devices.iter().map(|device| device.name.as_str()))));
+            return Err(
+                self.in_line(line, meant(error, &step.on, plan.devices.iter().map(|device| device.name.as_str())))
+            );
         }
         if let Some(other) = step.deed.other().filter(|other| plan.device(other).is_none_or(|_| *other == step.on)) {
             let error = LineError::new(deed_at, format!("there is no other device `{other}`"));
@@ -387,7 +396,9 @@ impl Reader<'_> {
         }
         if let Some(conduit) = step.deed.conduit().filter(|conduit| plan.conduit(conduit).is_none()) {
             let error = LineError::new(deed_at, format!("there is no conduit `{conduit}`"));
-            return Err(self.in_line(line, meant(error, conduit, plan.conduits.iter().map(|other| other.name.as_str()))));
+            return Err(
+                self.in_line(line, meant(error, conduit, plan.conduits.iter().map(|other| other.name.as_str())))
+            );
         }
         plan.steps.push(read.step);
         Ok(())
@@ -451,10 +462,19 @@ impl Reader<'_> {
     fn expect(&self, plan: &Plan, raw: &Spanned<RawExpect>) -> Result<Expect, Wrong> {
         let it = raw.get_ref();
         let what = match it {
-            RawExpect { tree: Some(end), files, same: None, trash: None, verified: None, held: None, holds: None, .. } => {
-                Expected::Tree(self.known_end(plan, end)?, files.clone().unwrap_or_default())
-            }
-            RawExpect { same: Some(ends), tree: None, trash: None, verified: None, held: None, .. } if ends.len() == 2 => {
+            RawExpect {
+                tree: Some(end),
+                files,
+                same: None,
+                trash: None,
+                verified: None,
+                held: None,
+                holds: None,
+                ..
+            } => Expected::Tree(self.known_end(plan, end)?, files.clone().unwrap_or_default()),
+            RawExpect { same: Some(ends), tree: None, trash: None, verified: None, held: None, .. }
+                if ends.len() == 2 =>
+            {
                 Expected::Same(self.known_end(plan, &ends[0])?, self.known_end(plan, &ends[1])?)
             }
             RawExpect { trash: Some(end), tree: None, same: None, verified: None, held: None, holds, .. } => {

@@ -130,7 +130,8 @@ mod tests {
         let mut trace = Trace::new(None);
         trace.event(&[1], |_| panic!("nobody reads"));
         let (sender, lines) = async_channel::unbounded();
-        let mut read = Trace::new(Some(Box::new(move |line| sender.try_send(line.to_owned()).expect("it is unbounded"))));
+        let mut read =
+            Trace::new(Some(Box::new(move |line| sender.try_send(line.to_owned()).expect("it is unbounded"))));
         read.event(&[1], |line| write!(line, "hello"));
         assert!(lines.try_recv().is_ok_and(|line| line.ends_with("hello")));
         assert_eq!(trace.fingerprint(), read.fingerprint());

@@ -81,7 +81,15 @@ impl Users {
     }
 
     /// Puts the first files of a location there.
-    pub fn furnish(&self, device: usize, disk: &Disk, place: &Place, content: &Content, number: u32, ghost: &mut Ghost) {
+    pub fn furnish(
+        &self,
+        device: usize,
+        disk: &Disk,
+        place: &Place,
+        content: &Content,
+        number: u32,
+        ghost: &mut Ghost,
+    ) {
         let deed = Deed::Write { at: place.clone(), content: content.clone(), style: Style::Truncate };
         // Numbers of first files lie beyond those of steps.
         let _ = self.act(Millis(0), (device, disk), (&deed, u32::MAX - number), None, ghost);
@@ -122,7 +130,10 @@ impl Doing<'_> {
                 let temporary = format!("{}.swapping", absolute(one));
                 let (one, other) = (absolute(one), absolute(other));
                 // The temporary name may take the place of nothing.
-                if self.user.kind(&temporary).is_ok() || self.user.kind(&one).is_err() || self.user.kind(&other).is_err() {
+                if self.user.kind(&temporary).is_ok()
+                    || self.user.kind(&one).is_err()
+                    || self.user.kind(&other).is_err()
+                {
                     return None;
                 }
                 self.user.swap(&one, &other, &temporary).ok()?;

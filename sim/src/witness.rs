@@ -141,6 +141,8 @@ impl Notes {
     }
 }
 
+type Statuses = BTreeMap<ConduitId, (u64, Option<Verification>)>;
+
 /// A core with its witness.
 pub struct Watched {
     core: Core,
@@ -149,14 +151,16 @@ pub struct Watched {
     /// The own state that was noted last.
     state: Option<HeadRef>,
     /// The newest status of each generation that was noted, by conduit.
-    statuses: BTreeMap<ConduitId, (u64, Option<Verification>)>,
+    statuses: Statuses,
 }
 
 impl Watched {
     /// Puts a witness beside the core of a device. `first` is what the core wished when it was made.
     pub fn new(core: Core, device: usize, notes: Notes, now: Now, first: &[Output]) -> Self {
         notes.lock().stores.insert(device, core.store().clone());
-        let mut watched = Self { core, device, notes, state: None, statuses: BTreeMap::new() };
+        let mut watched = Self { core, device, notes, state: None, statuses: Statuses::new() };
+        // What an earlier incarnation has brought about is no news.
+        watched.statuses = watched.newest_statuses();
         watched.after(now, 0, 0, first, false);
         watched
     }
@@ -189,7 +193,7 @@ impl Watched {
         for output in outputs {
             self.note_output(now, output);
         }
-        if resolved || inputs == 0 {
+        if resolved {
             self.note_statuses(now);
         }
     }
@@ -239,24 +243,29 @@ impl Watched {
         self.note(now, Said::Leg { job, location, items });
     }
 
-    /// Statuses of the newest generation of each conduit that this device runs.
+    /// The newest generation of each conduit that this device runs, and its status.
+    fn newest_statuses(&self) -> Statuses {
+        let found = self.core.store().read().and_then(|replica| {
+            let mut found = Statuses::new();
+            for conduit in replica.conduits()? {
+                if let Some(newest) = replica.generations(conduit.id, 1)?.pop() {
+                    found.insert(conduit.id, (newest.number, newest.statuses.last().map(|(_, status)| *status)));
+                }
+            }
+            Ok(found)
+        });
+        found.unwrap_or_default()
+    }
+
     fn note_statuses(&mut self, now: Now) {
-        let Ok(replica) = self.core.store().read() else { return };
-        let Ok(conduits) = replica.conduits() else { return };
-        let mut news = Vec::new();
-        for conduit in conduits {
-            let Ok(Some(newest)) = replica.generations(conduit.id, 1).map(|mut newest| newest.pop()) else { continue };
-            let status = newest.statuses.last().map(|(_, status)| *status);
-            if self.statuses.get(&conduit.id) != Some(&(newest.number, status)) {
-                news.push((conduit.id, newest.number, status));
+        let newest = self.newest_statuses();
+        for (conduit, (generation, status)) in &newest {
+            let known = self.statuses.get(conduit) == Some(&(*generation, *status));
+            if let Some(status) = status.filter(|_| !known) {
+                self.note(now, Said::Status { conduit: *conduit, generation: *generation, status });
             }
         }
-        for (conduit, generation, status) in news {
-            self.statuses.insert(conduit, (generation, status));
-            if let Some(status) = status {
-                self.note(now, Said::Status { conduit, generation, status });
-            }
-        }
+        self.statuses = newest;
     }
 }
 

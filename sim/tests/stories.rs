@@ -7,7 +7,8 @@ fn check(text: &str) {
     let plan = story::read(text).unwrap_or_else(|error| panic!("{error}"));
     let verdict = run(&plan);
     if let Some(violation) = verdict.violation {
-        let lines: Vec<String> = verdict.timeline.iter().map(|m| format!("{} {} {}", m.at_ms, m.device, m.what)).collect();
+        let lines: Vec<String> =
+            verdict.timeline.iter().map(|m| format!("{} {} {}", m.at_ms, m.device, m.what)).collect();
         panic!("{violation}\n{}\n--\n{}", violation.history.join("\n"), lines.join("\n"));
     }
     println!("{} events, {} ms", verdict.fingerprint.events, verdict.simulated_ms);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use tidegate_protocol::file_sync::{Action, JobKey};
+use tidegate_protocol::file_sync::JobKey;
 
 use super::{Invariant, Scene, Seen, text};
 use crate::disk::Actor;
@@ -50,13 +50,9 @@ impl Invariant for Confined {
                 let Some((_, name)) = scene.location_of(*location) else { return };
                 let mut paths = Vec::new();
                 for (_, path, item) in items {
-                    paths.push(text(&path.to_slashes()));
-                    if let Action::RenameFile { from, .. } = &item.action {
-                        // Items are below the conduit's root, paths below the location: the difference is the root.
-                        let (whole, below) = (text(&path.to_slashes()), text(&item.path.to_slashes()));
-                        let root = whole.strip_suffix(&below).unwrap_or_default();
-                        paths.push(format!("{root}{}", text(&from.to_slashes())));
-                    }
+                    let path = text(&path.to_slashes());
+                    paths.extend(super::pre_image::old_path(&path, item));
+                    paths.push(path);
                 }
                 self.named.insert((*device, name, *job), paths);
             }

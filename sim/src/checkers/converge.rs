@@ -54,9 +54,12 @@ fn is_live(scene: &dyn Scene, conduit: &ConduitPlan) -> bool {
     let plan = scene.plan();
     let ends = [&conduit.source, &conduit.target];
     let takes_part = ends.iter().all(|end| {
-        plan.device(&end.device).is_some_and(|device| scene.takes_part(device) && scene.holds(device, &end.place.location))
+        plan.device(&end.device)
+            .is_some_and(|device| scene.takes_part(device) && scene.holds(device, &end.place.location))
     });
-    let Some(replica) = plan.device(&conduit.source.device).and_then(|device| scene.replica(device)) else { return false };
+    let Some(replica) = plan.device(&conduit.source.device).and_then(|device| scene.replica(device)) else {
+        return false;
+    };
     let found = replica.conduits().unwrap_or_default();
     let here = found.iter().find(|fact| fact.settings.name.value.as_str() == conduit.name);
     takes_part
@@ -81,7 +84,9 @@ fn replicas(scene: &dyn Scene) -> Option<Violation> {
     for device in &members {
         let name = scene.plan().devices[*device].name.as_str();
         let Some(replica) = scene.replica(*device) else {
-            return Some(Violation::new(names::CONVERGE, "off", "the device is off although everything is healed").on(name));
+            return Some(
+                Violation::new(names::CONVERGE, "off", "the device is off although everything is healed").on(name),
+            );
         };
         let held = states(&replica);
         match &first {

@@ -41,7 +41,8 @@ pub fn differences(scene: &dyn Scene, conduit: &ConduitPlan, excuse: Excuse<'_>)
     }
     for (folded, (path, what)) in &targets {
         // A directory that holds what may not be removed stays.
-        let residue = what == "a directory" && target.keys().any(|other| crate::ghost::is_below(other, path) && is_out(other));
+        let residue =
+            what == "a directory" && target.keys().any(|other| crate::ghost::is_below(other, path) && is_out(other));
         if !sources.contains_key(folded) && !residue {
             wrong.push((path.clone(), format!("nothing on the source, {what} on the target")));
         }

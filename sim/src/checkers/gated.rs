@@ -93,7 +93,8 @@ impl Gated {
         let plan = scene.plan();
         let Some(owner) = plan.device(&end.device) else { return };
         // The resolver's own end is asked together with the other one.
-        let others = self.asked.iter().filter(|((of, id), _)| *of == device && (owner == device || *id == scene.id_of(owner)));
+        let others =
+            self.asked.iter().filter(|((of, id), _)| *of == device && (owner == device || *id == scene.id_of(owner)));
         let Some(asked) = others.map(|(_, at)| *at).max() else { return };
         let since = self.looked.get(&(device, end.clone())).copied().unwrap_or_default();
         let changes: Vec<(&String, Millis)> =
@@ -102,7 +103,9 @@ impl Gated {
             return;
         }
         let Some(tree) = scene.tree(owner, &end.place.location, Picture::Live) else { return };
-        let (Some(id), Some(replica)) = (scene.location_id(owner, &end.place.location), scene.replica(device)) else { return };
+        let (Some(id), Some(replica)) = (scene.location_id(owner, &end.place.location), scene.replica(device)) else {
+            return;
+        };
         for (path, _) in changes {
             // What changed again since then may differ.
             let newest = ghost.user_changed(owner, &end.place.location, path);

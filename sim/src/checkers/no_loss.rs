@@ -68,9 +68,8 @@ impl Invariant for NoLoss {
             }
             Seen::BeforePowerCut(device) => self.safe = scene.contents(*device, Picture::Durable),
             Seen::PowerCut(device) => {
-                let elsewhere: BTreeSet<ContentHash> = (0..scene.plan().devices.len())
-                    .flat_map(|device| scene.contents(device, Picture::Live))
-                    .collect();
+                let elsewhere: BTreeSet<ContentHash> =
+                    (0..scene.plan().devices.len()).flat_map(|device| scene.contents(device, Picture::Live)).collect();
                 for (owner, content) in ghost.owed() {
                     if elsewhere.contains(&content) || self.settled.contains(&content) {
                         continue;
@@ -103,8 +102,7 @@ fn deletes_for_good(scene: &dyn Scene, device: usize) -> bool {
     let plan = scene.plan();
     let name = &plan.devices[device].name;
     plan.conduits.iter().any(|conduit| {
-        let here = conduit.target.device == *name
-            || (conduit.source.device == *name && !conduit.mode.is_one_way());
+        let here = conduit.target.device == *name || (conduit.source.device == *name && !conduit.mode.is_one_way());
         here && conduit.delete_mode == DeleteMode::Permanent
     })
 }

@@ -66,7 +66,10 @@ impl Invariant for NoResurrection {
             Seen::Disk { device, change, places } => match (change.who, &change.deed) {
                 (Actor::User, Done::Moved { held, .. }) => held.content.iter().for_each(|content| self.forget(content)),
                 (Actor::User, Done::Exchanged { held, other, .. }) => {
-                    [held, other].into_iter().filter_map(|held| held.content.as_ref()).for_each(|content| self.forget(content));
+                    [held, other]
+                        .into_iter()
+                        .filter_map(|held| held.content.as_ref())
+                        .for_each(|content| self.forget(content));
                 }
                 (Actor::User, Done::Created { .. } | Done::Added | Done::Overwrote { .. }) => {
                     // The same path with whatever in it is another file from now on.
@@ -94,7 +97,9 @@ impl Invariant for NoResurrection {
             }
             Seen::Said { device, said: Said::Moved { job, outcomes } } => {
                 for (index, outcome) in outcomes {
-                    let Some((location, path, content)) = self.removing.remove(&(*device, *job, *index)) else { continue };
+                    let Some((location, path, content)) = self.removing.remove(&(*device, *job, *index)) else {
+                        continue;
+                    };
                     if *outcome == ItemOutcome::Done {
                         self.gone.insert((*device, location, path), (content, scene.now()));
                     }

@@ -28,6 +28,8 @@ pub(super) struct PreImage {
 struct Doing {
     location: String,
     path: String,
+    /// The old path of a rename, from which its content is taken as planned.
+    from: Option<String>,
     allowed: Option<Vec<ContentHash>>,
 }
 
@@ -69,7 +71,8 @@ impl Invariant for PreImage {
                 let Some((_, name)) = scene.location_of(*location) else { return };
                 for (index, path, item) in items {
                     let (path, allowed) = (text(&path.to_slashes()), allowed(&item.expect, &item.action));
-                    let doing = Doing { location: name.clone(), path, allowed };
+                    let from = old_path(&path, item);
+                    let doing = Doing { location: name.clone(), path, from, allowed };
                     self.items.insert((*device, *job, *index), doing);
                 }
             }
@@ -77,7 +80,11 @@ impl Invariant for PreImage {
                 for (index, outcome) in outcomes {
                     let Some(doing) = self.items.remove(&(*device, *job, *index)) else { continue };
                     let key = (*device, doing.location.clone(), doing.path.clone());
-                    let taken = self.taken.remove(&key).unwrap_or_default();
+                    let mut taken = self.taken.remove(&key).unwrap_or_default();
+                    if let Some(from) = doing.from {
+                        let left = self.taken.remove(&(*device, doing.location.clone(), from));
+                        taken.extend(left.unwrap_or_default());
+                    }
                     let Some(allowed) = doing.allowed.filter(|_| *outcome == ItemOutcome::Done) else { continue };
                     if let Some(other) = taken.iter().find(|content| !allowed.contains(content)) {
                         let says = format!("{} was taken away, and the plan had not seen it", ghost.name(*other));
@@ -96,6 +103,14 @@ impl Invariant for PreImage {
     }
 }
 
+/// Where a rename takes its content from, below the location.
+pub(super) fn old_path(path: &str, item: &tidegate_protocol::file_sync::Item) -> Option<String> {
+    let Action::RenameFile { from, .. } = &item.action else { return None };
+    // Items are below the conduit's root, paths below the location: the difference is the root.
+    let root = path.strip_suffix(&text(&item.path.to_slashes())).unwrap_or_default();
+    Some(format!("{root}{}", text(&from.to_slashes())))
+}
+
 /// What an item may take from its path; `None` where that is a whole directory.
 fn allowed(expect: &Image, action: &Action) -> Option<Vec<ContentHash>> {
     let mut allowed = match expect {
@@ -108,7 +123,10 @@ fn allowed(expect: &Image, action: &Action) -> Option<Vec<ContentHash>> {
         Action::InstallFile { file, .. } | Action::RenameFile { file, .. } | Action::SetMetadata { file, .. } => {
             allowed.push(file.content);
         }
-        Action::MakeDirectory { .. } | Action::InstallSymlink { .. } | Action::Remove { .. } | Action::RemoveDirectory { .. } => {}
+        Action::MakeDirectory { .. }
+        | Action::InstallSymlink { .. }
+        | Action::Remove { .. }
+        | Action::RemoveDirectory { .. } => {}
     }
     Some(allowed)
 }

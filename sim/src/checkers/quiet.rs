@@ -74,7 +74,8 @@ impl Invariant for Quiet {
             if frames > most && !self.told {
                 self.told = true;
                 let says = format!("{frames} frames in {minutes} minutes of rest; {most} would be much");
-                wrong.push(Violation::new(names::QUIET, "frames", says).on(scene.plan().devices[*device].name.as_str()));
+                wrong
+                    .push(Violation::new(names::QUIET, "frames", says).on(scene.plan().devices[*device].name.as_str()));
             }
         }
     }

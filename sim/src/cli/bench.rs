@@ -17,7 +17,10 @@ pub(super) struct Args {
 }
 
 pub(super) fn main(args: &Args) -> Result<Outcome, Usage> {
-    println!("{:<12} {:>6} {:>14} {:>12} {:>22}", "profile", "runs", "device-hours", "events/s", "device-hours/CPU-min");
+    println!(
+        "{:<12} {:>6} {:>14} {:>12} {:>22}",
+        "profile", "runs", "device-hours", "events/s", "device-hours/CPU-min"
+    );
     for (name, _) in BUILT_IN.iter().filter(|(name, _)| args.profile.as_deref().is_none_or(|only| only == *name)) {
         let watch = Stopwatch::start();
         let (mut runs, mut device_ms, mut events) = (0, 0, 0);

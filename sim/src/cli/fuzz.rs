@@ -178,7 +178,11 @@ fn tell(args: &Args, found: &[Line], died: &[String], ms: u64) -> Outcome {
         for line in &broken {
             println!("VIOLATION seed {}: {}", line.seed, line.violation.as_deref().unwrap_or_default());
             let repeat = format!("tidegate-sim run --seed {} --profile {}", line.seed, args.profile);
-            println!("  repeat: {repeat}\n  small plan, {} steps: {}", line.steps, line.plan.as_deref().unwrap_or_default());
+            println!(
+                "  repeat: {repeat}\n  small plan, {} steps: {}",
+                line.steps,
+                line.plan.as_deref().unwrap_or_default()
+            );
         }
         died.iter().for_each(|line| println!("DIED {line}"));
         missing.iter().for_each(|mark| println!("NEVER REACHED {mark}"));
@@ -187,7 +191,8 @@ fn tell(args: &Args, found: &[Line], died: &[String], ms: u64) -> Outcome {
     }
     if let Some(path) = &args.junit {
         let case = |line: &Line| (format!("{} seed {}", args.profile, line.seed), line.violation.clone());
-        let cases: Vec<_> = found.iter().map(case).chain(died.iter().map(|why| ("worker".to_owned(), Some(why.clone())))).collect();
+        let cases: Vec<_> =
+            found.iter().map(case).chain(died.iter().map(|why| ("worker".to_owned(), Some(why.clone())))).collect();
         if let Err(usage) = write(path, &crate::report::junit("tidegate-sim fuzz", &cases)) {
             eprintln!("error: {usage}");
         }

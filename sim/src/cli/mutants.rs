@@ -121,7 +121,8 @@ fn planted(args: &Args, patch: &Path) -> Result<Fate, Usage> {
     let excluded = ["--exclude=/target", "--exclude=.git", "--exclude=/failures"];
     run(Command::new("rsync").args(["-a", "--checksum", "--delete"]).args(excluded).arg(&source).arg(&copy))?;
     let absolute = std::path::absolute(patch).map_err(|e| Usage(e.to_string()))?;
-    let applied = Command::new("patch").args(["-p1", "--forward", "--silent", "-i"]).arg(&absolute).current_dir(&copy).output();
+    let applied =
+        Command::new("patch").args(["-p1", "--forward", "--silent", "-i"]).arg(&absolute).current_dir(&copy).output();
     let applied = applied.map_err(|e| Usage(format!("patch: {e}")))?;
     if !applied.status.success() {
         return Ok(Fate::Stale(String::from_utf8_lossy(&applied.stdout).lines().next().unwrap_or_default().to_owned()));
@@ -151,8 +152,12 @@ fn fuzzed(args: &Args, simulator: &Path) -> Result<Fate, Usage> {
     let found: serde_json::Value = serde_json::from_slice(&output.stdout).map_err(|_| wrong())?;
     let seeds = &found["seeds"];
     match found["violations"].as_array().and_then(|all| all.first()) {
-        Some(first) => Ok(Fate::Found(format!("at seed {}: {}", first["seed"], first["violation"].as_str().unwrap_or_default()))),
-        None if found["died"].as_array().is_some_and(|died| !died.is_empty()) => Ok(Fate::Found("the simulator died".to_owned())),
+        Some(first) => {
+            Ok(Fate::Found(format!("at seed {}: {}", first["seed"], first["violation"].as_str().unwrap_or_default())))
+        }
+        None if found["died"].as_array().is_some_and(|died| !died.is_empty()) => {
+            Ok(Fate::Found("the simulator died".to_owned()))
+        }
         None => Ok(Fate::Missed(format!("{seeds} seeds"))),
     }
 }

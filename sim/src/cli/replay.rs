@@ -35,7 +35,10 @@ pub(super) fn main(args: &Args) -> Result<Outcome, Usage> {
     };
     let mine = &verdict.fingerprint;
     if args.fingerprint {
-        println!("{}", serde_json::json!({ "hash": mine.hash, "events": mine.events, "checkpoints": mine.checkpoints }));
+        println!(
+            "{}",
+            serde_json::json!({ "hash": mine.hash, "events": mine.events, "checkpoints": mine.checkpoints })
+        );
         return Ok(Outcome::Fine);
     }
     if args.timeline {
@@ -44,7 +47,10 @@ pub(super) fn main(args: &Args) -> Result<Outcome, Usage> {
     if args.twice {
         let other = elsewhere(args)?;
         if let Some(difference) = mine.difference(&other) {
-            println!("NONDETERMINISM: two runs of this plan part between events {} and {}", difference.after, difference.before);
+            println!(
+                "NONDETERMINISM: two runs of this plan part between events {} and {}",
+                difference.after, difference.before
+            );
             return Ok(Outcome::Nondeterminism);
         }
     }

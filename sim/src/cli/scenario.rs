@@ -30,7 +30,8 @@ pub(super) fn main(args: &Args) -> Result<Outcome, Usage> {
             let mut plan = story.clone();
             plan.seed = seed;
             let verdict = run(&plan);
-            let name = if args.seeds > 1 { format!("{} seed {seed}", path.display()) } else { path.display().to_string() };
+            let name =
+                if args.seeds > 1 { format!("{} seed {seed}", path.display()) } else { path.display().to_string() };
             let why = verdict.violation.as_ref().map(ToString::to_string);
             if args.json {
                 documents.push(serde_json::json!({ "story": name, "violation": verdict.violation, "simulated_ms": verdict.simulated_ms }));

@@ -304,9 +304,11 @@ impl Deed {
     /// Devices that it names besides the one it happens on.
     pub fn other(&self) -> Option<&str> {
         match self {
-            Self::Cut { other, .. } | Self::Slow { other, .. } | Self::Reset(other) | Self::Join(other) | Self::Revoke(other) => {
-                Some(other)
-            }
+            Self::Cut { other, .. }
+            | Self::Slow { other, .. }
+            | Self::Reset(other)
+            | Self::Join(other)
+            | Self::Revoke(other) => Some(other),
             _ => None,
         }
     }
@@ -354,7 +356,8 @@ impl Deed {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = if self.path.is_empty() { self.location.clone() } else { format!("{}/{}", self.location, self.path) };
+        let text =
+            if self.path.is_empty() { self.location.clone() } else { format!("{}/{}", self.location, self.path) };
         f.write_str(&quoted(&text))
     }
 }
@@ -383,7 +386,9 @@ impl fmt::Display for Deed {
                 }
                 if *style == Style::Truncate { Ok(()) } else { write!(f, " style={style}") }
             }
-            Self::Delete(at) | Self::MakeDir(at) | Self::Fifo(at) | Self::Retype(at) | Self::Touch(at) => write!(f, " {at}"),
+            Self::Delete(at) | Self::MakeDir(at) | Self::Fifo(at) | Self::Retype(at) | Self::Touch(at) => {
+                write!(f, " {at}")
+            }
             Self::Rename(from, to) | Self::Swap(from, to) => write!(f, " {from} {to}"),
             Self::Link(at, target) => write!(f, " {at} {}", quoted(target)),
             Self::Executable(at, on) => write!(f, " {at} {}x", if *on { '+' } else { '-' }),
@@ -399,7 +404,10 @@ impl fmt::Display for Deed {
             Self::Slow { other, latency, rate, span } => {
                 write!(f, " {} latency={latency} rate={rate} for={span}", quoted(other))
             }
-            Self::Full(location, span) | Self::ReadOnly(location, span) | Self::Unmount(location, span) | Self::Replace(location, span) => {
+            Self::Full(location, span)
+            | Self::ReadOnly(location, span)
+            | Self::Unmount(location, span)
+            | Self::Replace(location, span) => {
                 write!(f, " {} for={span}", quoted(location))
             }
             Self::Fail { location, calls, after } => write!(f, " {} calls={calls} after={after}", quoted(location)),

@@ -13,7 +13,18 @@ const NAMES: [&str; 10] = ["ana", "ben", "cleo", "dan", "eva", "finn", "gil", "h
 const LOCATIONS: [&str; 4] = ["Notes", "Photos", "Work", "Music"];
 const DIRS: [&str; 7] = ["", "", "docs", "docs/old", "src", "src/core", "pics 2026"];
 const FILES: [&str; 12] = [
-    "a.txt", "b.txt", "c.txt", "notes.md", "Notes.md", "report.pdf", "IMG_0001.raw", "main.rs", "lib.rs", "Makefile", "d.txt", "e.txt",
+    "a.txt",
+    "b.txt",
+    "c.txt",
+    "notes.md",
+    "Notes.md",
+    "report.pdf",
+    "IMG_0001.raw",
+    "main.rs",
+    "lib.rs",
+    "Makefile",
+    "d.txt",
+    "e.txt",
 ];
 const HOUR_MS: u64 = 3_600_000;
 
@@ -38,7 +49,8 @@ pub fn generate(seed: u64, name: &str, profile: &Profile) -> Plan {
 fn weather(draw: &mut Stream, profile: &Profile) -> NetworkPlan {
     let worst = profile.weather;
     let mut up_to = |most: u64| if draw.chance(500_000) { draw.below(most + 1) } else { 0 };
-    let (gossip_loss, repeat, reset) = (up_to(worst.gossip_loss_ppm), up_to(worst.gossip_repeat_ppm), up_to(worst.reset_ppm));
+    let (gossip_loss, repeat, reset) =
+        (up_to(worst.gossip_loss_ppm), up_to(worst.gossip_repeat_ppm), up_to(worst.reset_ppm));
     let low = 1 + up_to(worst.latency_ms / 4);
     NetworkPlan {
         latency_ms: (low, low + 1 + up_to(worst.latency_ms)),
@@ -62,10 +74,10 @@ fn devices(draw: &mut Stream, profile: &Profile, plan: &mut Plan) {
         }
         device.settle = Millis(draw.range(100, 1_500));
         if draw.below(100) < profile.quirk_percent {
-            match draw.below(4) {
-                0 => device.folds_case = true,
-                1 => device.mtime_step_ns = [1_000_000_000, 2_000_000_000, 1_000_000][draw.index(3)],
-                2 => device.exchange = false,
+            // Disks that fold names are not drawn: the node does not claim to keep them in step.
+            match draw.below(3) {
+                0 => device.mtime_step_ns = [1_000_000_000, 2_000_000_000, 1_000_000][draw.index(3)],
+                1 => device.exchange = false,
                 _ => device.reuses_inodes = true,
             }
         }
@@ -133,7 +145,8 @@ fn edits(seed: u64, device: usize, profile: &Profile, plan: &mut Plan) {
     let name = plan.devices[device].name.clone();
     let own: Vec<String> = plan.locations.iter().filter(|l| l.device == name).map(|l| l.name.clone()).collect();
     let mut draw = Draws::new(seed).stream(Kind::Plan, device as u64 + 1, 1);
-    let mirrored: BTreeSet<String> = plan.conduits.iter().filter(|c| c.target.device == name).map(|c| c.target.place.location.clone()).collect();
+    let mirrored: BTreeSet<String> =
+        plan.conduits.iter().filter(|c| c.target.device == name).map(|c| c.target.place.location.clone()).collect();
     if own.is_empty() || profile.edits_per_hour == 0 {
         return;
     }
@@ -178,7 +191,10 @@ fn edit(draw: &mut Stream, verb: &str, location: &str, profile: &Profile) -> Opt
         "renames" => match draw.below(4) {
             0 => {
                 let dir = ["docs", "src", "docs/old", "src/core"][draw.index(4)];
-                Deed::Rename(place(dir.to_owned()), place(["moved", "docs/old", "archive", "src/core2"][draw.index(4)].to_owned()))
+                Deed::Rename(
+                    place(dir.to_owned()),
+                    place(["moved", "docs/old", "archive", "src/core2"][draw.index(4)].to_owned()),
+                )
             }
             1 => {
                 let from = path(draw);
@@ -244,7 +260,8 @@ fn fault(draw: &mut Stream, verb: &str, device: usize, plan: &Plan) -> Option<De
     let location = own.get(draw.index(own.len().max(1)))?.name.clone();
     let others: Vec<&DevicePlan> = plan.devices.iter().filter(|d| d.name != *name).collect();
     let other = others.get(draw.index(others.len().max(1)))?.name.clone();
-    let conduits: Vec<&ConduitPlan> = plan.conduits.iter().filter(|c| c.source.device == *name || c.target.device == *name).collect();
+    let conduits: Vec<&ConduitPlan> =
+        plan.conduits.iter().filter(|c| c.source.device == *name || c.target.device == *name).collect();
     let conduit = (!conduits.is_empty()).then(|| conduits[draw.index(conduits.len())].name.clone());
     let span = Millis(draw.range(1, 240) * 1_000);
     let off = Millis(draw.range(100, 120_000));
@@ -257,7 +274,9 @@ fn fault(draw: &mut Stream, verb: &str, device: usize, plan: &Plan) -> Option<De
         "is-stopped" => Deed::Stop(off),
         "is-cut-from" => Deed::Cut { other, span, one_way: draw.chance(300_000) },
         "is-isolated" => Deed::Isolate(span),
-        "is-slow-to" => Deed::Slow { other, latency: Millis(draw.range(50, 4_000)), rate: draw.range(2_000, 200_000), span },
+        "is-slow-to" => {
+            Deed::Slow { other, latency: Millis(draw.range(50, 4_000)), rate: draw.range(2_000, 200_000), span }
+        }
         "is-reset-from" => Deed::Reset(other),
         "disk-full" => Deed::Full(location, span),
         "disk-fails" => Deed::Fail { location, calls: draw.range(1, 4) as u32, after: draw.range(0, 200) as u32 },
@@ -339,7 +358,8 @@ mod tests {
     fn standard_plans_have_all_classes_of_deeds_among_them() {
         let profile = Profile::named("standard").unwrap();
         let plans = (0..100).map(|seed| generate(seed, "standard", &profile));
-        let verbs: BTreeSet<&str> = plans.flat_map(|plan| plan.steps.into_iter().map(|step| step.deed.verb())).collect();
+        let verbs: BTreeSet<&str> =
+            plans.flat_map(|plan| plan.steps.into_iter().map(|step| step.deed.verb())).collect();
         for verb in profile.edits.keys().chain(profile.faults.keys()) {
             assert!(verbs.contains(verb.as_str()), "{verb} is never drawn");
         }

@@ -107,7 +107,8 @@ fn deed(mut words: Words, end: usize) -> Result<(Deed, Range<usize>), LineError>
     };
     let (start, options) = (verb.at.end, options_of(form));
     let mut read = || -> Result<Deed, LineError> { arguments(name, &mut words) };
-    let deed = read().map_err(|error| if error.help.is_none() { error.help(format!("write: {form}")) } else { error })?;
+    let deed =
+        read().map_err(|error| if error.help.is_none() { error.help(format!("write: {form}")) } else { error })?;
     words.done(&options)?;
     Ok((deed, start..end))
 }
@@ -217,7 +218,9 @@ fn pair(words: &mut Words) -> Result<(Place, Place), LineError> {
     let word = words.next("LOCATION/PATH")?;
     let to = below_of(&word)?;
     if from.location != to.location {
-        return Err(LineError::new(word.at, "a rename stays in its location").help("write the file there and delete it here"));
+        return Err(
+            LineError::new(word.at, "a rename stays in its location").help("write the file there and delete it here")
+        );
     }
     Ok((from, to))
 }
@@ -253,7 +256,8 @@ fn plus(words: &mut Words) -> Result<bool, LineError> {
 }
 
 fn signed(word: &Word) -> Result<(Millis, bool), LineError> {
-    let wrong = || LineError::new(word.at.clone(), format!("`{}` is no jump", word.text)).help("write clock +10m or clock -1y");
+    let wrong =
+        || LineError::new(word.at.clone(), format!("`{}` is no jump", word.text)).help("write clock +10m or clock -1y");
     let (back, span) = match (word.text.strip_prefix('+'), word.text.strip_prefix('-')) {
         (Some(span), _) => (false, span),
         (None, Some(span)) => (true, span),

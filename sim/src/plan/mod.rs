@@ -255,8 +255,9 @@ impl std::str::FromStr for End {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (device, place) =
-            text.split_once(':').ok_or_else(|| format!("`{text}` is no end: write device:location or device:location/dir"))?;
+        let (device, place) = text
+            .split_once(':')
+            .ok_or_else(|| format!("`{text}` is no end: write device:location or device:location/dir"))?;
         if device.is_empty() {
             return Err(format!("`{text}` names no device"));
         }

@@ -10,7 +10,8 @@ use std::str::FromStr;
 pub struct Millis(pub u64);
 
 /// Units of spans, the longest first; a year is 365 days.
-const UNITS: [(&str, u64); 6] = [("y", 31_536_000_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+const UNITS: [(&str, u64); 6] =
+    [("y", 31_536_000_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// Not a time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -116,7 +117,8 @@ mod tests {
         for (text, ms) in cases {
             assert_eq!(text.parse(), Ok(Millis(ms)), "{text}");
         }
-        for bad in ["", "5", "s", "5 s", "1:60", "1:2:3:4", "5x", "-1s", "1:00.", "99999999999999999999s", "1s5", ":5"] {
+        for bad in ["", "5", "s", "5 s", "1:60", "1:2:3:4", "5x", "-1s", "1:00.", "99999999999999999999s", "1s5", ":5"]
+        {
             assert!(bad.parse::<Millis>().is_err(), "{bad}");
         }
     }

@@ -102,7 +102,8 @@ impl Words {
     pub fn done(mut self, options: &[&str]) -> Result<(), LineError> {
         if let Some((key, word)) = self.options.pop() {
             let start = word.at.start.saturating_sub(key.len() + 1);
-            let error = LineError::new(start..word.at.end, format!("there is no option `{key}` here, or it is given twice"));
+            let error =
+                LineError::new(start..word.at.end, format!("there is no option `{key}` here, or it is given twice"));
             return Err(match nearest(&key, options.iter().copied()) {
                 Some(near) => error.help(format!("did you mean `{near}=`?")),
                 None if options.is_empty() => error.help("this verb takes none"),

@@ -111,7 +111,8 @@ impl Run<'_> {
             }
             Deed::Slow { other, latency, rate, span } => {
                 let other = self.device_named(other);
-                let slow = NetworkPlan { latency_ms: (latency.0 / 2, latency.0), bytes_per_s: *rate, ..self.plan.network };
+                let slow =
+                    NetworkPlan { latency_ms: (latency.0 / 2, latency.0), bytes_per_s: *rate, ..self.plan.network };
                 self.world.net.set_way(index, other as u32, weather(&slow));
                 self.later(span.0, Later::Mend(device, step.deed.clone()));
             }
@@ -209,7 +210,9 @@ impl Run<'_> {
         }
         for (below, shown) in tree.iter().filter(|(below, _)| !own(below)) {
             let at = path(below);
-            let same = now.get(below).is_some_and(|other| other.content == shown.content && other.metadata.kind == shown.metadata.kind);
+            let same = now
+                .get(below)
+                .is_some_and(|other| other.content == shown.content && other.metadata.kind == shown.metadata.kind);
             if same {
                 continue;
             }
@@ -346,7 +349,8 @@ impl Run<'_> {
             for (path, shown) in tree.iter().filter(|(path, _)| !crate::checkers::is_internal(path)) {
                 let path = String::from_utf8_lossy(path);
                 let users = self.ghost.writer(device, location, &path) != Some(crate::ghost::Writer::Node);
-                if let Some(content) = shown.content.as_ref().filter(|content| users && !self.ghost.was_shown(content)) {
+                if let Some(content) = shown.content.as_ref().filter(|content| users && !self.ghost.was_shown(content))
+                {
                     self.ghost.shown(content.hash());
                     self.coverage.mark("torn:users-own-write");
                 }
@@ -385,7 +389,9 @@ impl Run<'_> {
         if damaged {
             let says = "its replica is damaged after a crash of a disk that keeps its word";
             let name = self.plan.devices[device].name.as_str();
-            self.tell(crate::verdict::Violation::new(crate::verdict::names::DURABLE_BEFORE_SAID, "replica", says).on(name));
+            self.tell(
+                crate::verdict::Violation::new(crate::verdict::names::DURABLE_BEFORE_SAID, "replica", says).on(name),
+            );
         }
         if std::mem::take(&mut self.standing[device].lost) {
             self.begin_anew(device);
@@ -478,7 +484,9 @@ impl Run<'_> {
         for device in 0..plan.devices.len() {
             let index = device as u32;
             let (disk, chip) = (self.world.device(index).disk.clone(), self.world.device(index).chip.clone());
-            disk.faults(|faults| *faults = crate::disk::Faults { calls: faults.calls, ..crate::disk::Faults::default() });
+            disk.faults(|faults| {
+                *faults = crate::disk::Faults { calls: faults.calls, ..crate::disk::Faults::default() }
+            });
             chip.set_right();
             self.standing[device].armed = false;
             self.standing[device].cuts.clear();

@@ -40,7 +40,11 @@ impl Run<'_> {
         crate::checkers::end(&self.view(), end).unwrap_or_default()
     }
 
-    fn tree(&self, end: &End, files: &BTreeMap<String, String>) -> Option<(&'static str, Option<(End, String)>, String)> {
+    fn tree(
+        &self,
+        end: &End,
+        files: &BTreeMap<String, String>,
+    ) -> Option<(&'static str, Option<(End, String)>, String)> {
         let found = self.shown(end);
         let here = |path: &str, says: String| Some(("tree", Some((end.clone(), path.to_owned())), says));
         for (path, wanted) in files {
@@ -85,7 +89,8 @@ impl Run<'_> {
 
     fn trash(&self, end: &End, texts: &[String]) -> Option<(&'static str, Option<(End, String)>, String)> {
         let device = self.plan.device(&end.device)?;
-        let tree = crate::checkers::Scene::tree(&self.view(), device, &end.place.location, Picture::Live).unwrap_or_default();
+        let tree =
+            crate::checkers::Scene::tree(&self.view(), device, &end.place.location, Picture::Live).unwrap_or_default();
         let held: Vec<String> = tree
             .iter()
             .filter(|(path, _)| path.starts_with(b".tidegate/trash/"))

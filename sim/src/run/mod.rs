@@ -20,7 +20,7 @@ use crate::checkers::{Invariant, Seen};
 use crate::coverage::Coverage;
 use crate::executor::{MILLI, Nanos, Ran};
 use crate::ghost::Ghost;
-use crate::plan::{Deed, Millis, Plan, Place};
+use crate::plan::{Deed, Millis, Place, Plan};
 
 use crate::trace::{Lines, Trace};
 use crate::user::{SlowSave, Users};
@@ -274,7 +274,8 @@ impl<'a> Run<'a> {
                 return;
             }
             let saves = self.later.values().any(|later| matches!(later, Later::Save(_)));
-            let rests = !saves && self.calls.is_empty() && self.look(|checker, ghost, scene| checker.is_at_rest(ghost, scene));
+            let rests =
+                !saves && self.calls.is_empty() && self.look(|checker, ghost, scene| checker.is_at_rest(ghost, scene));
             calm = if rests { calm + 1 } else { 0 };
             if calm == 4 {
                 break;
@@ -282,7 +283,8 @@ impl<'a> Run<'a> {
             if self.now().0 - begin.0 > self.plan.heal.0 {
                 self.at_rest();
                 if self.wrong.is_empty() {
-                    let says = format!("faults ended {} ago, and the world is not at rest", Millis(self.now().0 - begin.0));
+                    let says =
+                        format!("faults ended {} ago, and the world is not at rest", Millis(self.now().0 - begin.0));
                     self.tell(Violation::new(names::BOUNDED, "never-at-rest", says));
                 }
                 return;

@@ -1,7 +1,9 @@
 //! After every turn: what happened is told to the trace, the ghost, the coverage and the checkers, in this order.
 
 use tidegate::core::io::JobStop;
-use tidegate_protocol::file_sync::{Action, ItemOutcome, JobKind, Plan as Resolved, PreImage, SkipReason, Verification};
+use tidegate_protocol::file_sync::{
+    Action, ItemOutcome, JobKind, Plan as Resolved, PreImage, SkipReason, Verification,
+};
 
 use super::Run;
 use crate::checkers::{Seen, text};
@@ -49,14 +51,24 @@ impl Run<'_> {
         let at = self.now();
         self.trace.event(&numbers, |line| {
             use std::fmt::Write as _;
-            write!(line, "{} device {device} disk {:?} {} {:?}", at.clock(), change.who, text(&change.path), change.deed)
+            write!(
+                line,
+                "{} device {device} disk {:?} {} {:?}",
+                at.clock(),
+                change.who,
+                text(&change.path),
+                change.deed
+            )
         });
         let other = match &change.deed {
             crate::disk::Deed::Moved { from, .. } => Some(from),
             crate::disk::Deed::Exchanged { with, .. } => Some(with),
             _ => None,
         };
-        let places = Places { at: self.place_of(device, &change.path), other: other.and_then(|path| self.place_of(device, path)) };
+        let places = Places {
+            at: self.place_of(device, &change.path),
+            other: other.and_then(|path| self.place_of(device, path)),
+        };
         let name = self.plan.devices[device].name.as_str();
         self.ghost.saw(at, device, name, change, &places);
         self.heard(&Seen::Disk { device, change, places: &places });
@@ -68,7 +80,8 @@ impl Run<'_> {
         let (location, below) = path.strip_prefix('/')?.split_once('/').unwrap_or((path.strip_prefix('/')?, ""));
         let known = self.plan.location(&self.plan.devices[device].name, location).is_some();
         let internal = below == ".tidegate" || below.starts_with(".tidegate/");
-        (known && !internal && !self.standing[device].away.contains_key(location)).then(|| (location.to_owned(), below.to_owned()))
+        (known && !internal && !self.standing[device].away.contains_key(location))
+            .then(|| (location.to_owned(), below.to_owned()))
     }
 
     fn mark_said(&mut self, device: usize, said: &Said) {

@@ -91,11 +91,6 @@ impl Scene for View<'_> {
 
     fn usage(&self, device: usize) -> Usage {
         let traffic = self.world.net.traffic(device as u32);
-        Usage {
-            tasks: self.world.tasks() as u64,
-            frames: traffic.frames_sent,
-            bytes: traffic.bytes_sent,
-            steps: 0,
-        }
+        Usage { tasks: self.world.tasks() as u64, frames: traffic.frames_sent, bytes: traffic.bytes_sent, steps: 0 }
     }
 }

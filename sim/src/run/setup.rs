@@ -11,7 +11,7 @@ use crate::disk::{Naming, VolumeSpec};
 use crate::executor::{MILLI, Nanos, SECOND};
 use crate::happening::Ear;
 use crate::network::weather::Weather;
-use crate::plan::{ConduitPlan, Millis, NetworkPlan, Plan, Place};
+use crate::plan::{ConduitPlan, Millis, NetworkPlan, Place, Plan};
 use crate::user::absolute;
 use crate::verdict::{Violation, names};
 use crate::world::World;
@@ -138,7 +138,13 @@ impl Run<'_> {
         }
         if !it.rules.is_empty() {
             let deed = crate::plan::Deed::Rules(it.name.clone(), it.rules.clone());
-            let _ = self.users.act(Millis(0), (device, &disk), (&deed, u32::MAX / 2 - location as u32), None, &mut self.ghost);
+            let _ = self.users.act(
+                Millis(0),
+                (device, &disk),
+                (&deed, u32::MAX / 2 - location as u32),
+                None,
+                &mut self.ghost,
+            );
         }
     }
 
@@ -150,7 +156,9 @@ impl Run<'_> {
                 self.locations.insert((device, name.to_owned()), id);
                 Ok(())
             }
-            Some(Err(fault)) => Err(format!("location {name} on {}: {fault}: {}", self.plan.devices[device].name, fault.why)),
+            Some(Err(fault)) => {
+                Err(format!("location {name} on {}: {fault}: {}", self.plan.devices[device].name, fault.why))
+            }
             None => Err(format!("location {name}: {} is off", self.plan.devices[device].name)),
         }
     }
@@ -160,7 +168,8 @@ impl Run<'_> {
         let both = !conduit.mode.is_one_way();
         let read = Rights { read: true, write: both, delete: both };
         let all = Rights { read: both, write: true, delete: true };
-        for (end, other, rights) in [(&conduit.source, &conduit.target, read), (&conduit.target, &conduit.source, all)] {
+        for (end, other, rights) in [(&conduit.source, &conduit.target, read), (&conduit.target, &conduit.source, all)]
+        {
             if end.device == other.device {
                 continue;
             }
