@@ -7,17 +7,27 @@
 //! (`tests/tests/tidy.rs` proves it); `docs/SIMULATOR.md` says which tests stand for what is left out.
 
 pub mod backend;
+pub mod checkers;
+pub mod cli;
 pub mod clock;
+pub mod coverage;
 pub mod device;
 pub mod disk;
 pub mod env;
 pub mod executor;
+pub mod ghost;
 pub mod happening;
 pub mod network;
 pub mod plan;
 pub mod random;
+pub mod report;
+pub mod run;
+pub mod scenario;
+pub mod shrink;
 pub mod story;
 pub mod trace;
+pub mod user;
+pub mod verdict;
 pub mod watch;
 pub mod witness;
 pub mod world;

@@ -108,6 +108,7 @@ struct RawDevice {
     name: Spanned<String>,
     member: Option<bool>,
     skew: Option<Spanned<String>>,
+    drift_ppm: Option<i64>,
     settle: Option<Spanned<String>>,
     folds_case: Option<bool>,
     mtime_step_ns: Option<u64>,
@@ -296,6 +297,7 @@ impl Reader<'_> {
             device.skew_ms = if back { -(span.0 as i64) } else { span.0 as i64 };
         }
         device.settle = self.time(raw.settle.as_ref())?.unwrap_or(device.settle);
+        device.drift_ppm = raw.drift_ppm.unwrap_or(device.drift_ppm);
         device.member = raw.member.unwrap_or(device.member);
         device.folds_case = raw.folds_case.unwrap_or(device.folds_case);
         device.mtime_step_ns = raw.mtime_step_ns.unwrap_or(device.mtime_step_ns).max(1);

@@ -4,6 +4,7 @@
 //! and what came out. So the code that ships needs no hook, and the checkers see decisions at the moment of their
 //! commit. Notes are facts of that moment; nothing here judges.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidegate::core::command::{Fault, Reply};
@@ -16,7 +17,7 @@ use tidegate_protocol::id::{ConduitId, DeviceId, Epoch, LocationId};
 use tidegate_protocol::library_sync::{Head, HeadRef, Row};
 use tidegate_protocol::path::EntryPath;
 use tidegate_protocol::wire::{Request, Response};
-use tidegate_storage::store::Store;
+use tidegate_storage::store::{Snapshot, Store};
 
 /// One fact, from one device.
 #[derive(Debug)]
@@ -114,18 +115,33 @@ pub enum Said {
 
 /// Where notes go. Cheap to clone; one for the whole world.
 #[derive(Debug, Clone, Default)]
-pub struct Notes(Arc<Mutex<Vec<Noted>>>);
+pub struct Notes(Arc<Mutex<Kept>>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    notes: Vec<Noted>,
+    /// Replicas of the devices whose cores live.
+    stores: BTreeMap<usize, Store>,
+}
 
 impl Notes {
     /// Takes the notes since the last time, in order.
     pub fn take(&self) -> Vec<Noted> {
-        std::mem::take(&mut self.lock())
+        std::mem::take(&mut self.lock().notes)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Noted>> {
+    /// What the replica of a device holds, as of its last commit; `None` while no core of it lives.
+    pub fn replica(&self, device: usize) -> Option<Snapshot> {
+        let store = self.lock().stores.get(&device).cloned();
+        store.and_then(|store| store.read().ok())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+type Statuses = BTreeMap<ConduitId, (u64, Option<Verification>)>;
 
 /// A core with its witness.
 pub struct Watched {
@@ -135,13 +151,16 @@ pub struct Watched {
     /// The own state that was noted last.
     state: Option<HeadRef>,
     /// The newest status of each generation that was noted, by conduit.
-    statuses: std::collections::BTreeMap<ConduitId, (u64, Option<Verification>)>,
+    statuses: Statuses,
 }
 
 impl Watched {
     /// Puts a witness beside the core of a device. `first` is what the core wished when it was made.
     pub fn new(core: Core, device: usize, notes: Notes, now: Now, first: &[Output]) -> Self {
-        let mut watched = Self { core, device, notes, state: None, statuses: std::collections::BTreeMap::new() };
+        notes.lock().stores.insert(device, core.store().clone());
+        let mut watched = Self { core, device, notes, state: None, statuses: Statuses::new() };
+        // What an earlier incarnation has brought about is no news.
+        watched.statuses = watched.newest_statuses();
         watched.after(now, 0, 0, first, false);
         watched
     }
@@ -152,7 +171,7 @@ impl Watched {
     }
 
     fn note(&self, now: Now, said: Said) {
-        self.notes.lock().push(Noted { device: self.device, now, said });
+        self.notes.lock().notes.push(Noted { device: self.device, now, said });
     }
 
     fn before(&self, now: Now, input: &Input) {
@@ -174,7 +193,7 @@ impl Watched {
         for output in outputs {
             self.note_output(now, output);
         }
-        if resolved || inputs == 0 {
+        if resolved {
             self.note_statuses(now);
         }
     }
@@ -224,24 +243,36 @@ impl Watched {
         self.note(now, Said::Leg { job, location, items });
     }
 
-    /// Statuses of the newest generation of each conduit that this device runs.
+    /// The newest generation of each conduit that this device runs, and its status.
+    fn newest_statuses(&self) -> Statuses {
+        let found = self.core.store().read().and_then(|replica| {
+            let mut found = Statuses::new();
+            for conduit in replica.conduits()? {
+                if let Some(newest) = replica.generations(conduit.id, 1)?.pop() {
+                    found.insert(conduit.id, (newest.number, newest.statuses.last().map(|(_, status)| *status)));
+                }
+            }
+            Ok(found)
+        });
+        found.unwrap_or_default()
+    }
+
     fn note_statuses(&mut self, now: Now) {
-        let Ok(replica) = self.core.store().read() else { return };
-        let Ok(conduits) = replica.conduits() else { return };
-        let mut news = Vec::new();
-        for conduit in conduits {
-            let Ok(Some(newest)) = replica.generations(conduit.id, 1).map(|mut newest| newest.pop()) else { continue };
-            let status = newest.statuses.last().map(|(_, status)| *status);
-            if self.statuses.get(&conduit.id) != Some(&(newest.number, status)) {
-                news.push((conduit.id, newest.number, status));
+        let newest = self.newest_statuses();
+        for (conduit, (generation, status)) in &newest {
+            let known = self.statuses.get(conduit) == Some(&(*generation, *status));
+            if let Some(status) = status.filter(|_| !known) {
+                self.note(now, Said::Status { conduit: *conduit, generation: *generation, status });
             }
         }
-        for (conduit, generation, status) in news {
-            self.statuses.insert(conduit, (generation, status));
-            if let Some(status) = status {
-                self.note(now, Said::Status { conduit, generation, status });
-            }
-        }
+        self.statuses = newest;
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        // The core is the last to let go of its replica.
+        self.notes.lock().stores.remove(&self.device);
     }
 }
 

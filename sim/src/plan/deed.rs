@@ -143,8 +143,6 @@ pub enum Deed {
         /// Back instead of forward.
         back: bool,
     },
-    /// The clock runs wrong by so many millionths.
-    Drift(i64),
     /// The root is not mounted: an empty directory stands there.
     Unmount(String, Millis),
     /// Another directory with other files takes the root's place, for that long.
@@ -234,7 +232,6 @@ impl Deed {
             Self::Unreadable(..) => "cannot-read",
             Self::SlowDisk { .. } => "disk-slow",
             Self::Clock { .. } => "clock",
-            Self::Drift(_) => "drifts",
             Self::Unmount(..) => "unmounts",
             Self::Replace(..) => "replaces-root",
             Self::CopyTree(_) => "copies-tree",
@@ -284,7 +281,6 @@ impl Deed {
             | Self::Unreadable(..)
             | Self::SlowDisk { .. }
             | Self::Clock { .. }
-            | Self::Drift(_)
             | Self::Unmount(..)
             | Self::Replace(..)
             | Self::CopyTree(_)
@@ -418,7 +414,6 @@ impl fmt::Display for Deed {
             Self::Unreadable(at, span) => write!(f, " {at} for={span}"),
             Self::SlowDisk { location, each, span } => write!(f, " {} each={each} for={span}", quoted(location)),
             Self::Clock { by, back } => write!(f, " {}{by}", if *back { '-' } else { '+' }),
-            Self::Drift(millionths) => write!(f, " {millionths}ppm"),
             Self::Late { location, by, span } => write!(f, " {} by={by} for={span}", quoted(location)),
             Self::Strike(name)
             | Self::Reset(name)

@@ -69,12 +69,15 @@ fn devices(draw: &mut Stream, profile: &Profile, plan: &mut Plan) {
         if draw.chance(500_000) {
             device.skew_ms = draw.range(0, 20_000) as i64 - 10_000;
         }
+        if draw.chance(250_000) {
+            device.drift_ppm = draw.range(0, 1_000) as i64 - 500;
+        }
         device.settle = Millis(draw.range(100, 1_500));
         if draw.below(100) < profile.quirk_percent {
-            match draw.below(4) {
-                0 => device.folds_case = true,
-                1 => device.mtime_step_ns = [1_000_000_000, 2_000_000_000, 1_000_000][draw.index(3)],
-                2 => device.exchange = false,
+            // Disks that fold names are not drawn: the node does not claim to keep them in step.
+            match draw.below(3) {
+                0 => device.mtime_step_ns = [1_000_000_000, 2_000_000_000, 1_000_000][draw.index(3)],
+                1 => device.exchange = false,
                 _ => device.reuses_inodes = true,
             }
         }
@@ -287,7 +290,6 @@ fn fault(draw: &mut Stream, verb: &str, device: usize, plan: &Plan) -> Option<De
             let spans = [60_000, 9 * 60_000, 30 * 60_000, 365 * 24 * HOUR_MS];
             Deed::Clock { by: Millis(spans[draw.index(4)]), back: draw.chance(500_000) }
         }
-        "drifts" => Deed::Drift(draw.range(0, 1_000) as i64 - 500),
         "unmounts" => Deed::Unmount(location, span),
         "replaces-root" => Deed::Replace(location, span),
         "copies-tree" => Deed::CopyTree(location),

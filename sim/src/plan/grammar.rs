@@ -11,7 +11,7 @@ use super::words::{LineError, Word, Words, nearest, read};
 use super::{Millis, Step};
 
 /// Every verb, with its form.
-pub const VERBS: [(&str, &str); 44] = [
+pub const VERBS: [(&str, &str); 43] = [
     ("writes", "writes LOCATION/PATH 'text' | bytes=N [style=truncate|temp|append|slow:2m|stealth]"),
     ("deletes", "deletes LOCATION/PATH"),
     ("renames", "renames LOCATION/OLD LOCATION/NEW"),
@@ -37,7 +37,6 @@ pub const VERBS: [(&str, &str); 44] = [
     ("cannot-read", "cannot-read LOCATION/PATH [for=30s]"),
     ("disk-slow", "disk-slow LOCATION each=20ms [for=30s]"),
     ("clock", "clock +10m|-1y"),
-    ("drifts", "drifts 200ppm"),
     ("unmounts", "unmounts LOCATION [for=30s]"),
     ("replaces-root", "replaces-root LOCATION [for=30s]"),
     ("copies-tree", "copies-tree LOCATION"),
@@ -168,11 +167,6 @@ fn arguments(verb: &str, words: &mut Words) -> Result<Deed, LineError> {
             let word = words.next("+ or - and a span, such as -1y,")?;
             let (by, back) = signed(&word)?;
             Deed::Clock { by, back }
-        }
-        "drifts" => {
-            let word = words.next("millionths, such as 200ppm,")?;
-            let number = word.text.strip_suffix("ppm").and_then(|number| number.parse().ok());
-            Deed::Drift(number.ok_or_else(|| LineError::new(word.at, format!("`{}` is no drift", word.text)))?)
         }
         "unmounts" => Deed::Unmount(text(words, location)?, span(words)?),
         "replaces-root" => Deed::Replace(text(words, location)?, span(words)?),
@@ -340,7 +334,6 @@ mod tests {
             "00:00:01 a cannot-read L/x for=30s",
             "00:00:01 a disk-slow L each=20ms for=30s",
             "00:00:01 a clock -1y",
-            "00:00:01 a drifts -200ppm",
             "00:00:01 a unmounts L for=30s",
             "00:00:01 a replaces-root L for=30s",
             "00:00:01 a copies-tree L",

@@ -60,6 +60,8 @@ pub struct DevicePlan {
     pub member: bool,
     /// How far its wall clock is ahead at the start, in milliseconds; negative if behind.
     pub skew_ms: i64,
+    /// How much faster than right its clock runs, in millionths.
+    pub drift_ppm: i64,
     /// Quiet time before a path is looked at.
     pub settle: Millis,
     /// Whether its disks treat names as equal that differ by case only.
@@ -180,6 +182,7 @@ impl DevicePlan {
             name: name.to_owned(),
             member: true,
             skew_ms: 0,
+            drift_ppm: 0,
             settle: Millis(100),
             folds_case: false,
             mtime_step_ns: 1,

@@ -78,6 +78,9 @@ fn device(f: &mut fmt::Formatter<'_>, device: &DevicePlan) -> fmt::Result {
         let sign = if device.skew_ms < 0 { '-' } else { '+' };
         writeln!(f, "skew = \"{sign}{}\"", Millis(device.skew_ms.unsigned_abs()))?;
     }
+    if device.drift_ppm != plain.drift_ppm {
+        writeln!(f, "drift_ppm = {}", device.drift_ppm)?;
+    }
     if device.settle != plain.settle {
         writeln!(f, "settle = \"{}\"", device.settle)?;
     }
