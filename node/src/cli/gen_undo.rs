@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{Context, follow, read};
 use crate::api::client::segment;
-use crate::api::document::{StartedDocument, UndoDocument};
+use crate::api::document::UndoDocument;
 use crate::api::problem::{Exit, Problem};
 use crate::format::{count, number, parse_duration};
 

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{Context, follow, read};
 use crate::api::client::segment;
-use crate::api::document::{AuditDocument, StartedDocument};
+use crate::api::document::AuditDocument;
 use crate::api::problem::{Code, Exit, Problem};
 use crate::format::{count, number};
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::file_sync::{
-    ConflictStrategy, DeleteMode, Generation, Halt, JobProgress, JobState, Plan, Schedule, Selection, SyncMode, Why,
+    ConflictStrategy, DeleteMode, Generation, Halt, JobProgress, JobState, Plan, Schedule, Selection, SyncMode,
 };
 use tidegate_protocol::id::{DeviceId, Label, LibraryId};
 use tidegate_protocol::index::Rights;
@@ -15,10 +15,10 @@ use tidegate_protocol::path::EntryPath;
 use tidegate_protocol::wire::JobControl;
 use tidegate_storage::disk::RootIdentity;
 
-use super::past::{AuditView, TrashAsk, TrashView, UndoView, Window};
 pub use super::decisions::{
     Choice, ConflictView, DoneView, PlannedView, SelectionChange, VersionOf, VersionView, WhyView,
 };
+use super::past::{AuditView, TrashAsk, TrashView, UndoView, Window};
 
 /// Something a person wants.
 #[derive(Debug, Clone)]

@@ -15,6 +15,7 @@ use tidegate_protocol::limits::{ANNOUNCE_EVERY_MS_MAX, ANNOUNCE_EVERY_MS_MIN, DE
 use tidegate_protocol::wire::{Hello, KnownAddress, Request};
 
 use super::events::Event;
+use super::heads::Verified;
 use super::io::Output;
 use super::pull::{Pulls, is_forked};
 use super::renewal::Past;
@@ -42,6 +43,7 @@ pub(super) struct LibrarySync {
     /// What tells whether this replica is older than what this device once said.
     pub(super) past: Past,
     announced_ms: Option<u64>,
+    pub(super) verified: Verified,
     pub(super) pulls: Pulls,
     wake_ms: Option<u64>,
 }
@@ -67,6 +69,11 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    /// What it says it holds of an author.
+    pub(super) fn claims_of(&self, author: DeviceId) -> Option<(Epoch, Sequence)> {
+        self.claims.get(&author).copied()
+    }
+
     /// An exchange of heads came to nothing: try again soon.
     pub(super) const fn asking_failed(&mut self, now_ms: u64) {
         self.asking = false;
@@ -223,8 +230,8 @@ impl Core {
         signed: &SignedHead,
         by: Option<DeviceId>,
     ) -> Result<Option<Head>, CoreError> {
-        let head = match signed.verify() {
-            Ok(head) if head.library == step.library()? => head,
+        let (head, signed) = match self.library.verified.verify(signed, by) {
+            Ok(checked) if checked.0.library == step.library()? => checked,
             Ok(_) => return Ok(None),
             Err(error) => {
                 tracing::warn!(%error, "refused a head");
@@ -238,11 +245,12 @@ impl Core {
         if !self.library.members.contains(&head.device) {
             return Ok(None);
         }
+        self.library.verified.remember(&signed);
         self.library.claim(by.unwrap_or(head.device), &head);
         if !head.stamp.is_ahead_of(step.now.wall_ms) {
             step.witness(head.stamp)?;
         }
-        self.keep_newest(step, &head, signed)?;
+        self.keep_newest(step, &head, &signed)?;
         Ok(Some(head))
     }
 
@@ -365,7 +373,7 @@ impl Core {
                 peer.next_ms = peer.next_ms.min(now + TELL_WITHIN_MS);
             }
         }
-        let head = self.sign_head(step, None)?;
+        let head = self.head_to_publish(step)?;
         step.out.push(Output::Publish(head));
         Ok(())
     }

@@ -28,6 +28,7 @@ pub mod events;
 mod evidence;
 mod file_sync;
 mod gate;
+mod heads;
 mod history;
 pub mod io;
 mod legs;
@@ -57,7 +58,6 @@ use std::collections::BTreeMap;
 use ed25519_dalek::SigningKey;
 use tidegate_protocol::file_sync::Guards;
 use tidegate_protocol::id::{ConduitId, DeviceId, Label};
-use tidegate_protocol::library_sync::{Head, SignedHead};
 use tidegate_protocol::time::Stamp;
 use tidegate_storage::store::{Store, StoreError};
 
@@ -67,6 +67,7 @@ use self::bulk::Bulk;
 use self::draw::Draw;
 use self::file_sync::FileSyncService;
 use self::gate::Gate;
+use self::heads::Said;
 use self::io::{Input, Output, Ticket};
 use self::library_sync::LibrarySync;
 use self::locations::Locations;
@@ -137,6 +138,7 @@ pub struct Core {
     asked: BTreeMap<Ticket, Asked>,
     /// When the progress of each job was last told.
     told: BTreeMap<tidegate_protocol::file_sync::JobKey, u64>,
+    said: Option<Said>,
 }
 
 /// What an outstanding ask was about.
@@ -182,6 +184,7 @@ impl Core {
             due: Due::default(),
             asked: BTreeMap::new(),
             told: BTreeMap::new(),
+            said: None,
         };
         let mut step = Step::begin(now, &core.store, out)?;
         core.begin_library(&mut step)?;
@@ -205,6 +208,10 @@ impl Core {
 
     /// Takes a batch of inputs. What is pushed to `out` may happen once this has returned: it is durable.
     pub fn step(&mut self, now: Now, inputs: Vec<Input>, out: &mut Vec<Output>) -> Result<(), CoreError> {
+        let nothing_due = self.next_wake().is_none_or(|at| at > now.monotonic_ms);
+        if nothing_due && inputs.iter().all(|input| self.is_old_news(input)) {
+            return Ok(());
+        }
         let mut wishes = Vec::new();
         let mut step = Step::begin(now, &self.store, &mut wishes)?;
         for input in inputs {
@@ -299,32 +306,9 @@ impl Core {
         Ok(())
     }
 
-    /// Signs this device's state as the transaction has it.
-    fn sign_head(
-        &mut self,
-        step: &mut Step<'_>,
-        nonce: Option<tidegate_protocol::id::Nonce>,
-    ) -> Result<SignedHead, CoreError> {
-        let author = step.own_author()?;
-        let head = Head {
-            library: step.library()?,
-            device: self.me,
-            epoch: author.epoch,
-            sequence: author.upto,
-            row_count: author.row_count,
-            set_hash: author.set_hash.digest(),
-            membership: self.library.membership,
-            stamp: self.stamp(step)?,
-            wall_ms: step.now.wall_ms,
-            locations: self.locations.statuses(),
-            nonce,
-        };
-        Ok(SignedHead::sign(&head, &self.key))
-    }
-
     /// The next stamp, persisted in this step's transaction, and so before use.
     fn stamp(&mut self, step: &mut Step<'_>) -> Result<Stamp, CoreError> {
-        let next = step.txn.identity()?.stamp.next(step.now.wall_ms);
+        let next = step.txn.last_stamp()?.next(step.now.wall_ms);
         step.txn.persist_stamp(next)?;
         Ok(next)
     }

@@ -19,5 +19,5 @@ mod refusal;
 mod runs;
 mod trash;
 mod two_way;
-mod undo;
 mod two_way_property;
+mod undo;

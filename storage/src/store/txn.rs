@@ -5,6 +5,7 @@ use std::cell::Cell;
 use redb::WriteTransaction;
 use tidegate_protocol::id::DeviceId;
 
+use super::Snapshot;
 use super::error::StoreError;
 use super::reader::upper;
 use super::tables::{Table, after_prefix};
@@ -12,6 +13,8 @@ use super::tables::{Table, after_prefix};
 /// A write transaction. [`Txn::commit`] makes it durable; dropping it undoes all of it.
 pub struct Txn {
     redb: WriteTransaction,
+    /// What was there when it began. It is read from as long as nothing was changed: that is much cheaper.
+    before: Snapshot,
     device: DeviceId,
     wall_ms: u64,
     /// Whether anything was changed so far.
@@ -22,8 +25,14 @@ pub struct Txn {
 pub(super) type WriteTable<'a> = redb::Table<'a, &'static [u8], &'static [u8]>;
 
 impl Txn {
-    pub(super) const fn new(txn: WriteTransaction, device: DeviceId) -> Self {
-        Self { redb: txn, device, wall_ms: u64::MAX, changed: Cell::new(false) }
+    /// `before` was begun after `redb`, so no commit lies between them.
+    pub(super) const fn new(redb: WriteTransaction, before: Snapshot, device: DeviceId) -> Self {
+        Self { redb, before, device, wall_ms: u64::MAX, changed: Cell::new(false) }
+    }
+
+    /// What a table's reads see, as long as nothing was changed. A table that a migration has yet to make is not in it.
+    pub(super) fn unchanged(&self, table: Table) -> Option<&Snapshot> {
+        Some(&self.before).filter(|before| !self.changed.get() && before.table(table).is_ok())
     }
 
     /// Whose replica this is.
@@ -43,6 +52,8 @@ impl Txn {
     /// Commits. When it returns, everything is on the disk; on an error nothing of it is. Where nothing was
     /// changed there is nothing to make durable, and the disk is left alone.
     pub fn commit(self) -> Result<(), StoreError> {
+        // The pages that it alone still sees need not be kept.
+        drop(self.before);
         if self.changed.get() { Ok(self.redb.commit()?) } else { Ok(self.redb.abort()?) }
     }
 

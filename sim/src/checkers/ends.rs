@@ -1,0 +1,129 @@
+//! Whether the two ends of a conduit hold the same, as far as its mode and the disks allow.
+//!
+//! Left out, with everything below: what a rule of either end hides, sockets and FIFOs, names that a disk of either
+//! end cannot tell apart, and what the caller excuses (paths that users changed too recently). A directory that only
+//! holds such things may stay on the target.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidegate_protocol::file_sync::SyncMode;
+use tidegate_protocol::index::IgnoreRules;
+use tidegate_protocol::path::EntryPath;
+use tidegate_storage::disk::FileKind;
+
+use super::{Scene, is_internal, text};
+use crate::disk::{Picture, Shown, Tree};
+use crate::plan::{ConduitPlan, End};
+
+/// Whether a path below the conduit's roots is left out, on either end.
+pub type Excuse<'a> = &'a dyn Fn(&str) -> bool;
+
+/// Paths below the conduit's roots at which its ends differ, and how. `None` while an end is not there.
+pub fn differences(scene: &dyn Scene, conduit: &ConduitPlan, excuse: Excuse<'_>) -> Option<Vec<(String, String)>> {
+    let (source, target) = (end(scene, &conduit.source)?, end(scene, &conduit.target)?);
+    let folds = [&conduit.source, &conduit.target].iter().any(|end| folds(scene, end));
+    let out = left_out(scene, conduit, &source, &target, folds);
+    let is_out = |path: &str| excuse(path) || ancestors(path).any(|above| out.contains(&fold(above, folds)));
+    let key = |tree: &BTreeMap<String, Shown>| -> BTreeMap<String, (String, String)> {
+        let kept = tree.iter().filter(|(path, _)| !is_out(path));
+        kept.map(|(path, shown)| (fold(path, folds), (path.clone(), describe(shown)))).collect()
+    };
+    let (sources, targets) = (key(&source), key(&target));
+    let mut wrong = Vec::new();
+    for (folded, (path, what)) in &sources {
+        match targets.get(folded) {
+            None => wrong.push((path.clone(), format!("{what} on the source, nothing on the target"))),
+            Some((_, other)) if other != what => {
+                wrong.push((path.clone(), format!("{what} on the source, {other} on the target")));
+            }
+            Some(_) => {}
+        }
+    }
+    for (folded, (path, what)) in &targets {
+        // A directory that holds what may not be removed stays.
+        let residue =
+            what == "a directory" && target.keys().any(|other| crate::ghost::is_below(other, path) && is_out(other));
+        if !sources.contains_key(folded) && !residue {
+            wrong.push((path.clone(), format!("nothing on the source, {what} on the target")));
+        }
+    }
+    match conduit.mode {
+        SyncMode::Mirror | SyncMode::Bidirectional => Some(wrong),
+        // A part of the source is enough.
+        SyncMode::Selective => Some(Vec::new()),
+    }
+}
+
+/// The tree below an end, without what is the node's own.
+pub(crate) fn end(scene: &dyn Scene, end: &End) -> Option<BTreeMap<String, Shown>> {
+    let device = scene.plan().device(&end.device)?;
+    let tree: Tree = scene.tree(device, &end.place.location, Picture::Live)?;
+    let prefix = if end.place.path.is_empty() { String::new() } else { format!("{}/", end.place.path) };
+    let own = tree.into_iter().filter(|(path, _)| !is_internal(path));
+    Some(own.filter_map(|(path, shown)| Some((text(&path).strip_prefix(&prefix)?.to_owned(), shown))).collect())
+}
+
+fn folds(scene: &dyn Scene, end: &End) -> bool {
+    scene.plan().device(&end.device).is_some_and(|device| scene.plan().devices[device].folds_case)
+}
+
+fn fold(path: &str, folds: bool) -> String {
+    if folds { path.to_lowercase() } else { path.to_owned() }
+}
+
+/// Paths that stay out with all below them, folded.
+fn left_out(
+    scene: &dyn Scene,
+    conduit: &ConduitPlan,
+    source: &BTreeMap<String, Shown>,
+    target: &BTreeMap<String, Shown>,
+    folds: bool,
+) -> BTreeSet<String> {
+    let mut out = BTreeSet::new();
+    let rules: Vec<(IgnoreRules, String)> =
+        [&conduit.source, &conduit.target].into_iter().filter_map(|end| rules(scene, end)).collect();
+    for path in source.keys().chain(target.keys()) {
+        let hidden = rules.iter().any(|(rules, dir)| {
+            let whole = if dir.is_empty() { path.clone() } else { format!("{dir}/{path}") };
+            EntryPath::from_slashes(whole.as_bytes()).is_ok_and(|path| rules.hides(&path))
+        });
+        if hidden {
+            out.insert(fold(path, folds));
+        }
+    }
+    for (path, shown) in source.iter().chain(target) {
+        if shown.metadata.kind == FileKind::Special {
+            out.insert(fold(path, folds));
+        }
+    }
+    let mut names: BTreeMap<String, usize> = BTreeMap::new();
+    for path in source.keys() {
+        *names.entry(fold(path, folds)).or_default() += 1;
+    }
+    out.extend(names.into_iter().filter(|(_, count)| *count > 1).map(|(name, _)| name));
+    out
+}
+
+fn rules(scene: &dyn Scene, end: &End) -> Option<(IgnoreRules, String)> {
+    let device = scene.plan().device(&end.device)?;
+    let id = scene.location_id(device, &end.place.location)?;
+    let location = scene.replica(device)?.location(scene.id_of(device), id).ok()??;
+    Some((IgnoreRules::new(&location.rules).ok()?, end.place.path.clone()))
+}
+
+fn ancestors(path: &str) -> impl Iterator<Item = &str> {
+    let ends = path.match_indices('/').map(|(end, _)| end).chain([path.len()]);
+    ends.map(|end| &path[..end])
+}
+
+fn describe(shown: &Shown) -> String {
+    match (&shown.metadata.kind, &shown.content, &shown.link) {
+        (FileKind::File, Some(content), _) => {
+            let executable = if shown.metadata.executable { ", executable" } else { "" };
+            format!("{} bytes {}{executable}", content.len(), content.hash().short())
+        }
+        (FileKind::Symlink, _, Some(target)) => format!("a link to {}", text(target)),
+        (FileKind::Directory, ..) => "a directory".to_owned(),
+        (kind, ..) => format!("a {kind:?}"),
+    }
+}

@@ -1,0 +1,74 @@
+//! ORDER: no delete of a generation begins before every copy of it has an outcome, in both directions.
+//!
+//! How many copies there are is taken from the plan as its resolver gave it; outcomes are counted where they are
+//! reported, on the device whose disk changed. A leg of deletes that begins earlier is wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidegate_protocol::file_sync::{JobKey, JobKind};
+use tidegate_protocol::id::{ConduitId, DeviceId};
+
+use super::{Invariant, Scene, Seen};
+use crate::ghost::Ghost;
+use crate::verdict::{Violation, names};
+use crate::witness::Said;
+
+/// The claim.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    /// Copies of the newest plan of a conduit that has any operation, by device.
+    copies: BTreeMap<ConduitId, BTreeMap<DeviceId, usize>>,
+    outcomes: BTreeMap<JobKey, BTreeSet<u32>>,
+}
+
+impl Invariant for Order {
+    fn name(&self) -> &'static str {
+        names::ORDER
+    }
+
+    fn saw(&mut self, seen: &Seen<'_>, _ghost: &Ghost, scene: &dyn Scene, wrong: &mut Vec<Violation>) {
+        let Seen::Said { device, said } = seen else { return };
+        match said {
+            Said::Resolved(plan) if !plan.operations.is_empty() => {
+                let Some(conduit) = scene.conduit_of(plan.conduit) else { return };
+                let conduit = &scene.plan().conduits[conduit];
+                let id = |name: &str| scene.plan().device(name).map(|device| scene.id_of(device));
+                let mut copies = BTreeMap::new();
+                let ends = [
+                    (&conduit.target.device, &plan.operations.source_to_target),
+                    (&conduit.source.device, &plan.operations.target_to_source),
+                ];
+                for (name, operations) in ends {
+                    if let Some(id) = id(name) {
+                        *copies.entry(id).or_default() += operations.copies.len();
+                    }
+                }
+                self.copies.insert(plan.conduit, copies);
+            }
+            Said::Moved { job, outcomes } if job.kind == JobKind::Copy => {
+                self.outcomes.entry(*job).or_default().extend(outcomes.iter().map(|(index, _)| *index));
+                // Older generations of the conduit are over.
+                self.outcomes.retain(|other, _| other.conduit != job.conduit || other.generation + 4 > job.generation);
+            }
+            Said::Leg { job, items, .. } if job.kind == JobKind::Delete => {
+                for (owner, copies) in self.copies.get(&job.conduit).into_iter().flatten() {
+                    let key = JobKey { device: *owner, kind: JobKind::Copy, ..*job };
+                    let known = self.outcomes.get(&key).map_or(0, BTreeSet::len);
+                    if known < *copies {
+                        let says = format!(
+                            "{} deletes of generation {} begin while {} of {copies} copies have no outcome",
+                            items.len(),
+                            job.generation,
+                            copies - known,
+                        );
+                        let name = scene.plan().devices[*device].name.as_str();
+                        let path = items.first().map(|(_, path, _)| path.to_string()).unwrap_or_default();
+                        let location = scene.conduit_of(job.conduit).map_or("?", |at| &scene.plan().conduits[at].name);
+                        wrong.push(Violation::new(names::ORDER, "delete-first", says).on(name).at(location, &path));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}

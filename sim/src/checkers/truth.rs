@@ -1,0 +1,58 @@
+//! TRUE: verified means verified. When a generation becomes verified, its ends hold the same at every path that no
+//! user has touched since the evidence for it was asked for.
+
+use std::collections::BTreeMap;
+
+use tidegate_protocol::file_sync::Verification;
+
+use super::{Invariant, Scene, Seen, differences};
+use crate::ghost::Ghost;
+use crate::plan::Millis;
+use crate::verdict::{Violation, names};
+use crate::witness::Said;
+
+/// The claim.
+#[derive(Debug, Default)]
+pub(super) struct Truth {
+    /// When a device asked anybody for evidence last, and the time before.
+    asked: BTreeMap<usize, Millis>,
+}
+
+/// Evidence may be this old when the gate opens, and a resolve takes its time.
+const EVIDENCE_MS: u64 = 15_000;
+
+impl Invariant for Truth {
+    fn name(&self) -> &'static str {
+        names::TRUE
+    }
+
+    fn saw(&mut self, seen: &Seen<'_>, ghost: &Ghost, scene: &dyn Scene, wrong: &mut Vec<Violation>) {
+        match seen {
+            Seen::Said { device, said: Said::AskedHeads(_) } => {
+                self.asked.insert(*device, scene.now());
+            }
+            Seen::Said { device, said: Said::Status { conduit, generation, status: Verification::Verified } } => {
+                let Some(conduit) = scene.conduit_of(*conduit).map(|at| &scene.plan().conduits[at]) else { return };
+                let asked = self.asked.get(device).copied().unwrap_or_else(|| scene.now());
+                let since = Millis(asked.0.min(scene.now().0.saturating_sub(EVIDENCE_MS)));
+                let touched = |path: &str| {
+                    [&conduit.source, &conduit.target].into_iter().any(|end| {
+                        let whole = match (end.place.path.as_str(), path) {
+                            ("", path) => path.to_owned(),
+                            (dir, path) => format!("{dir}/{path}"),
+                        };
+                        let device = scene.plan().device(&end.device).unwrap_or_default();
+                        ghost.user_changed(device, &end.place.location, &whole).is_some_and(|at| at >= since)
+                    })
+                };
+                let found = differences(scene, conduit, &touched).unwrap_or_default();
+                if let Some((path, says)) = found.into_iter().next() {
+                    let says = format!("generation {generation} of {} is said to be verified: {says}", conduit.name);
+                    let violation = Violation::new(names::TRUE, "verified", says);
+                    wrong.push(violation.on(conduit.target.device.as_str()).at(&conduit.target.place.location, &path));
+                }
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,595 @@
+//! Reading plans and written stories: TOML in, a checked [`Plan`] out, or an error that points at its line.
+//!
+//! Stories are plans that people write for their own CI: most of a plan has defaults, locations appear where they are
+//! named, and `[[expect]]` says what must be seen. Names are checked here, so a plan that was read can be run.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
+use serde::Deserialize;
+use tidegate_protocol::file_sync::{ConflictStrategy, DeleteMode, Schedule, SyncMode};
+use tidegate_protocol::id::Label;
+use toml::Spanned;
+
+use crate::plan::words::{LineError, nearest};
+use crate::plan::{
+    ConduitPlan, Content, DevicePlan, End, Expect, Expected, LocationPlan, Millis, NetworkPlan, Plan, step,
+};
+
+/// Most devices of a plan: as many as a library may have.
+const DEVICES_MAX: usize = tidegate_protocol::limits::DEVICES_MAX;
+
+/// What is wrong with a story, with the line that is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoryError {
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// The line's text.
+    pub text: String,
+    /// How many characters are meant.
+    pub width: usize,
+    /// What is wrong.
+    pub what: String,
+    /// What to write instead.
+    pub help: Option<String>,
+}
+
+impl fmt::Display for StoryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let gutter = self.line.to_string().len();
+        writeln!(f, "line {}, column {}: {}", self.line, self.column, self.what)?;
+        writeln!(f, "{:gutter$} |", "")?;
+        writeln!(f, "{} | {}", self.line, self.text)?;
+        write!(f, "{:gutter$} | {:>indent$}{}", "", "", "^".repeat(self.width.max(1)), indent = self.column - 1)?;
+        self.help.as_ref().map_or(Ok(()), |help| write!(f, "\n{:gutter$} = {help}", ""))
+    }
+}
+
+impl std::error::Error for StoryError {}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    #[serde(default)]
+    story: String,
+    #[serde(default = "one")]
+    seed: u64,
+    #[serde(default)]
+    profile: String,
+    until: Option<Spanned<String>>,
+    heal: Option<Spanned<String>>,
+    events_max: Option<u64>,
+    #[serde(default)]
+    devices: Vec<Spanned<String>>,
+    #[serde(default)]
+    steps: Vec<Spanned<String>>,
+    #[serde(default)]
+    files: BTreeMap<Spanned<String>, RawContent>,
+    #[serde(default)]
+    network: RawNetwork,
+    #[serde(default, rename = "device")]
+    device: Vec<RawDevice>,
+    #[serde(default)]
+    location: Vec<RawLocation>,
+    #[serde(default)]
+    conduit: Vec<RawConduit>,
+    #[serde(default)]
+    expect: Vec<Spanned<RawExpect>>,
+}
+
+const fn one() -> u64 {
+    1
+}
+
+#[derive(Deserialize, Clone)]
+#[serde(untagged, expecting = "a file is a text, or a number of bytes that nobody else writes")]
+enum RawContent {
+    Text(String),
+    Bytes(u32),
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawNetwork {
+    latency_ms: Option<[u64; 2]>,
+    gossip_loss_ppm: u32,
+    gossip_repeat_ppm: u32,
+    reset_ppm: u32,
+    bytes_per_s: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawDevice {
+    name: Spanned<String>,
+    member: Option<bool>,
+    skew: Option<Spanned<String>>,
+    drift_ppm: Option<i64>,
+    settle: Option<Spanned<String>>,
+    folds_case: Option<bool>,
+    mtime_step_ns: Option<u64>,
+    exchange: Option<bool>,
+    reuses_inodes: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLocation {
+    at: Spanned<String>,
+    #[serde(default)]
+    ignore: Vec<String>,
+    #[serde(default)]
+    files: BTreeMap<Spanned<String>, RawContent>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawConduit {
+    name: Spanned<String>,
+    from: Spanned<String>,
+    to: Spanned<String>,
+    mode: Option<Spanned<String>>,
+    runs: Option<Spanned<String>>,
+    delete: Option<Spanned<String>>,
+    strategy: Option<Spanned<String>>,
+    #[serde(default = "yes")]
+    approves: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawExpect {
+    at: Option<Spanned<String>>,
+    tree: Option<Spanned<String>>,
+    files: Option<BTreeMap<String, String>>,
+    same: Option<Vec<Spanned<String>>>,
+    trash: Option<Spanned<String>>,
+    holds: Option<Vec<String>>,
+    verified: Option<Spanned<String>>,
+    held: Option<Spanned<String>>,
+}
+
+/// Where in the text something is wrong, and what.
+struct Wrong {
+    at: Range<usize>,
+    what: String,
+    help: Option<String>,
+}
+
+impl Wrong {
+    fn new(at: Range<usize>, what: impl Into<String>) -> Self {
+        Self { at, what: what.into(), help: None }
+    }
+
+    fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+/// Reads a plan or a story.
+pub fn read(text: &str) -> Result<Plan, StoryError> {
+    let raw: Raw = toml::from_str(text).map_err(|e| {
+        let at = e.span().unwrap_or(0..0);
+        placed(text, form_error(at, e.message()))
+    })?;
+    Reader { text }.plan(raw).map_err(|wrong| placed(text, wrong))
+}
+
+/// Says of an unknown key which one may be meant.
+fn form_error(at: Range<usize>, message: &str) -> Wrong {
+    let mut pieces = message.split('`').skip(1).step_by(2);
+    let wrong = Wrong::new(at, message.lines().next().unwrap_or_default());
+    let near = pieces.next().and_then(|unknown| nearest(unknown, pieces));
+    match near {
+        Some(near) if message.starts_with("unknown") => wrong.help(format!("did you mean `{near}`?")),
+        Some(_) | None => wrong,
+    }
+}
+
+fn placed(text: &str, wrong: Wrong) -> StoryError {
+    let start = wrong.at.start.min(text.len());
+    let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
+    let line_end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
+    let end = wrong.at.end.clamp(start, line_end);
+    StoryError {
+        line: text[..start].matches('\n').count() + 1,
+        column: text[line_start..start].chars().count() + 1,
+        text: text[line_start..line_end].to_owned(),
+        width: text[start..end].chars().count(),
+        what: wrong.what,
+        help: wrong.help,
+    }
+}
+
+struct Reader<'a> {
+    text: &'a str,
+}
+
+impl Reader<'_> {
+    fn plan(&self, raw: Raw) -> Result<Plan, Wrong> {
+        let mut plan = Plan::empty(raw.seed);
+        plan.story = raw.story;
+        plan.profile = raw.profile;
+        plan.network = NetworkPlan {
+            latency_ms: raw.network.latency_ms.map_or((1, 5), |[low, high]| (low, high.max(low))),
+            gossip_loss_ppm: raw.network.gossip_loss_ppm,
+            gossip_repeat_ppm: raw.network.gossip_repeat_ppm,
+            reset_ppm: raw.network.reset_ppm,
+            bytes_per_s: raw.network.bytes_per_s,
+        };
+        for name in &raw.devices {
+            self.add_device(&mut plan, name, DevicePlan::plain(name.get_ref()))?;
+        }
+        for device in &raw.device {
+            let found = self.device(device)?;
+            self.add_device(&mut plan, &device.name, found)?;
+        }
+        if plan.devices.is_empty() {
+            return Err(Wrong::new(0..0, "there is no device").help("write: devices = [\"laptop\", \"server\"]"));
+        }
+        for location in &raw.location {
+            self.location(&mut plan, location)?;
+        }
+        for (at, content) in &raw.files {
+            let end = self.end(&plan, at)?;
+            if end.place.path.is_empty() {
+                return Err(Wrong::new(at.span(), "a location and no file in it")
+                    .help("write \"device:location/path\" = \"text\""));
+            }
+            let holder = Self::location_of(&mut plan, &end);
+            plan.locations[holder].files.insert(end.place.path, self.content(content));
+        }
+        for conduit in &raw.conduit {
+            let read = self.conduit(&mut plan, conduit)?;
+            plan.conduits.push(read);
+        }
+        for line in &raw.steps {
+            self.step(&mut plan, line)?;
+        }
+        plan.settle_steps();
+        let last = plan.steps.last().map_or(0, |step| step.at.0);
+        plan.until = self.time(raw.until.as_ref())?.unwrap_or(Millis(last + 1));
+        if let Some(until) = raw.until.filter(|_| plan.until.0 < last) {
+            return Err(Wrong::new(until.span(), "there are steps after this"));
+        }
+        plan.heal = self.time(raw.heal.as_ref())?.unwrap_or(plan.heal);
+        plan.events_max = raw.events_max.unwrap_or(plan.events_max);
+        for expect in &raw.expect {
+            let read = self.expect(&plan, expect)?;
+            plan.expects.push(read);
+        }
+        Ok(plan)
+    }
+
+    fn add_device(&self, plan: &mut Plan, name: &Spanned<String>, device: DevicePlan) -> Result<(), Wrong> {
+        if Label::new(name.get_ref()).is_err() {
+            return Err(Wrong::new(name.span(), format!("`{}` is no name for a device", name.get_ref()))
+                .help("1 to 64 characters, no `:` and no `/`"));
+        }
+        if plan.device(name.get_ref()).is_some() {
+            return Err(Wrong::new(name.span(), format!("there are two devices `{}`", name.get_ref())));
+        }
+        if plan.devices.len() == DEVICES_MAX {
+            return Err(Wrong::new(name.span(), format!("a library has {DEVICES_MAX} devices at most")));
+        }
+        plan.devices.push(device);
+        Ok(())
+    }
+
+    fn device(&self, raw: &RawDevice) -> Result<DevicePlan, Wrong> {
+        let mut device = DevicePlan::plain(raw.name.get_ref());
+        if let Some(skew) = &raw.skew {
+            let (back, span) = match skew.get_ref().split_at_checked(1) {
+                Some(("-", span)) => (true, span),
+                Some(("+", span)) => (false, span),
+                _ => return Err(Wrong::new(skew.span(), "a skew begins with + or -").help("write skew = \"-90s\"")),
+            };
+            let span = span.parse::<Millis>().map_err(|e| Wrong::new(skew.span(), e.to_string()))?;
+            device.skew_ms = if back { -(span.0 as i64) } else { span.0 as i64 };
+        }
+        device.settle = self.time(raw.settle.as_ref())?.unwrap_or(device.settle);
+        device.drift_ppm = raw.drift_ppm.unwrap_or(device.drift_ppm);
+        device.member = raw.member.unwrap_or(device.member);
+        device.folds_case = raw.folds_case.unwrap_or(device.folds_case);
+        device.mtime_step_ns = raw.mtime_step_ns.unwrap_or(device.mtime_step_ns).max(1);
+        device.exchange = raw.exchange.unwrap_or(device.exchange);
+        device.reuses_inodes = raw.reuses_inodes.unwrap_or(device.reuses_inodes);
+        Ok(device)
+    }
+
+    fn location(&self, plan: &mut Plan, raw: &RawLocation) -> Result<(), Wrong> {
+        let end = self.end(plan, &raw.at)?;
+        if !end.place.path.is_empty() {
+            return Err(Wrong::new(raw.at.span(), "a location has no path").help("write device:location"));
+        }
+        let at = Self::location_of(plan, &end);
+        plan.locations[at].rules.clone_from(&raw.ignore);
+        for (path, content) in &raw.files {
+            let whole = format!("{}/{}", end.place.location, path.get_ref());
+            let place = crate::plan::Place::from_str(&whole);
+            let place = place.map_err(|_| Wrong::new(path.span(), format!("`{}` is not a path", path.get_ref())))?;
+            plan.locations[at].files.insert(place.path, self.content(content));
+        }
+        Ok(())
+    }
+
+    fn content(&self, raw: &RawContent) -> Content {
+        match raw {
+            RawContent::Text(text) => Content::Text(text.clone()),
+            RawContent::Bytes(bytes) => Content::Unique(*bytes),
+        }
+    }
+
+    /// The location of an end, made if this is the first that is heard of it.
+    fn location_of(plan: &mut Plan, end: &End) -> usize {
+        if let Some(found) = plan.location(&end.device, &end.place.location) {
+            return found;
+        }
+        plan.locations.push(LocationPlan {
+            device: end.device.clone(),
+            name: end.place.location.clone(),
+            files: BTreeMap::new(),
+            rules: Vec::new(),
+        });
+        plan.locations.len() - 1
+    }
+
+    fn conduit(&self, plan: &mut Plan, raw: &RawConduit) -> Result<ConduitPlan, Wrong> {
+        if plan.conduit(raw.name.get_ref()).is_some() || Label::new(raw.name.get_ref()).is_err() {
+            return Err(Wrong::new(raw.name.span(), format!("`{}` is taken, or is no name", raw.name.get_ref())));
+        }
+        let (source, target) = (self.end(plan, &raw.from)?, self.end(plan, &raw.to)?);
+        Self::location_of(plan, &source);
+        Self::location_of(plan, &target);
+        let modes = [
+            ("mirror", SyncMode::Mirror),
+            ("bidirectional", SyncMode::Bidirectional),
+            ("selective", SyncMode::Selective),
+        ];
+        let deletes = [("trash", DeleteMode::Trash), ("permanent", DeleteMode::Permanent)];
+        let strategies = [
+            ("create-conflict-file", ConflictStrategy::CreateConflictFile),
+            ("newest-wins", ConflictStrategy::NewestWins),
+            ("source-wins", ConflictStrategy::SourceWins),
+            ("target-wins", ConflictStrategy::TargetWins),
+            ("largest-wins", ConflictStrategy::LargestWins),
+            ("prompt-user", ConflictStrategy::PromptUser),
+        ];
+        Ok(ConduitPlan {
+            name: raw.name.get_ref().clone(),
+            source,
+            target,
+            mode: one_of(raw.mode.as_ref(), &modes)?,
+            schedule: raw.runs.as_ref().map_or(Ok(Schedule::Instant { settle_ms: 500 }), schedule)?,
+            delete_mode: one_of(raw.delete.as_ref(), &deletes)?,
+            strategy: one_of(raw.strategy.as_ref(), &strategies)?,
+            approves: raw.approves,
+        })
+    }
+
+    fn step(&self, plan: &mut Plan, line: &Spanned<String>) -> Result<(), Wrong> {
+        let read = step(line.get_ref()).map_err(|error| self.in_line(line, error))?;
+        let (step, deed_at) = (&read.step, read.deed_at.clone());
+        if plan.device(&step.on).is_none() {
+            let error = LineError::new(read.device_at.clone(), format!("there is no device `{}`", step.on));
+            return Err(
+                self.in_line(line, meant(error, &step.on, plan.devices.iter().map(|device| device.name.as_str())))
+            );
+        }
+        if let Some(other) = step.deed.other().filter(|other| plan.device(other).is_none_or(|_| *other == step.on)) {
+            let error = LineError::new(deed_at, format!("there is no other device `{other}`"));
+            return Err(self.in_line(line, meant(error, other, plan.devices.iter().map(|device| device.name.as_str()))));
+        }
+        if let Some(location) = step.deed.location().filter(|location| plan.location(&step.on, location).is_none()) {
+            let error = LineError::new(deed_at, format!("{} has no location `{location}`", step.on));
+            let own = plan.locations.iter().filter(|other| other.device == step.on).map(|other| other.name.as_str());
+            return Err(self.in_line(line, meant(error, location, own)));
+        }
+        if let Some(conduit) = step.deed.conduit().filter(|conduit| plan.conduit(conduit).is_none()) {
+            let error = LineError::new(deed_at, format!("there is no conduit `{conduit}`"));
+            return Err(
+                self.in_line(line, meant(error, conduit, plan.conduits.iter().map(|other| other.name.as_str())))
+            );
+        }
+        plan.steps.push(read.step);
+        Ok(())
+    }
+
+    /// Moves a place in a string's value to its place in the file.
+    fn in_line(&self, line: &Spanned<String>, error: LineError) -> Wrong {
+        let span = line.span();
+        let raw = self.text.get(span.clone()).unwrap_or_default();
+        // Only where the string is written as it reads is the place within it known.
+        let at = match raw.find(line.get_ref().as_str()) {
+            Some(skip) => {
+                let at = span.start + skip + error.at.start..span.start + skip + error.at.end;
+                let trimmed = self.text.get(at.clone()).unwrap_or_default();
+                at.start + (trimmed.len() - trimmed.trim_start().len())..at.end
+            }
+            None => span,
+        };
+        Wrong { at, what: error.what, help: error.help }
+    }
+
+    fn time(&self, text: Option<&Spanned<String>>) -> Result<Option<Millis>, Wrong> {
+        let read = text.map(|text| text.get_ref().parse().map_err(|e| Wrong::new(text.span(), format!("{e}"))));
+        read.transpose()
+    }
+
+    fn end(&self, plan: &Plan, text: &Spanned<String>) -> Result<End, Wrong> {
+        let end: End = text.get_ref().parse().map_err(|e: String| Wrong::new(text.span(), e))?;
+        if plan.device(&end.device).is_none() {
+            let wrong = Wrong::new(text.span(), format!("there is no device `{}`", end.device));
+            let names: Vec<&str> = plan.devices.iter().map(|device| device.name.as_str()).collect();
+            return Err(match nearest(&end.device, names.iter().copied()) {
+                Some(near) => wrong.help(format!("did you mean `{near}`?")),
+                None => wrong.help(format!("there are {}", names.join(", "))),
+            });
+        }
+        if Label::new(&end.place.location).is_err() {
+            return Err(Wrong::new(text.span(), format!("`{}` is no name for a location", end.place.location)));
+        }
+        Ok(end)
+    }
+
+    fn known_end(&self, plan: &Plan, text: &Spanned<String>) -> Result<End, Wrong> {
+        let end = self.end(plan, text)?;
+        match plan.location(&end.device, &end.place.location) {
+            Some(_) => Ok(end),
+            None => Err(Wrong::new(text.span(), format!("{} has no location `{}`", end.device, end.place.location))),
+        }
+    }
+
+    fn known_conduit(&self, plan: &Plan, text: &Spanned<String>) -> Result<String, Wrong> {
+        let name = text.get_ref();
+        if plan.conduit(name).is_some() {
+            return Ok(name.clone());
+        }
+        let error = LineError::new(0..0, format!("there is no conduit `{name}`"));
+        let error = meant(error, name, plan.conduits.iter().map(|other| other.name.as_str()));
+        Err(Wrong { at: text.span(), what: error.what, help: error.help })
+    }
+
+    fn expect(&self, plan: &Plan, raw: &Spanned<RawExpect>) -> Result<Expect, Wrong> {
+        let it = raw.get_ref();
+        let what = match it {
+            RawExpect {
+                tree: Some(end),
+                files,
+                same: None,
+                trash: None,
+                verified: None,
+                held: None,
+                holds: None,
+                ..
+            } => Expected::Tree(self.known_end(plan, end)?, files.clone().unwrap_or_default()),
+            RawExpect { same: Some(ends), tree: None, trash: None, verified: None, held: None, .. }
+                if ends.len() == 2 =>
+            {
+                Expected::Same(self.known_end(plan, &ends[0])?, self.known_end(plan, &ends[1])?)
+            }
+            RawExpect { trash: Some(end), tree: None, same: None, verified: None, held: None, holds, .. } => {
+                Expected::Trash(self.known_end(plan, end)?, holds.clone().unwrap_or_default())
+            }
+            RawExpect { verified: Some(conduit), tree: None, same: None, trash: None, held: None, .. } => {
+                Expected::Verified(self.known_conduit(plan, conduit)?)
+            }
+            RawExpect { held: Some(conduit), tree: None, same: None, trash: None, verified: None, .. } => {
+                Expected::Held(self.known_conduit(plan, conduit)?)
+            }
+            _ => {
+                let wrong = Wrong::new(raw.span(), "this expects nothing, or several things at once");
+                return Err(wrong.help("one of: tree + files, same = [one, other], trash + holds, verified, held"));
+            }
+        };
+        let at = self.time(it.at.as_ref())?;
+        if let Some(text) = it.at.as_ref().filter(|_| at.is_some_and(|at| at > plan.until)) {
+            return Err(Wrong::new(text.span(), "this is after the end of the story")
+                .help("leave `at` out to look when all is at rest, or set `until`"));
+        }
+        Ok(Expect { at, what })
+    }
+}
+
+fn meant<'a>(error: LineError, word: &str, known: impl Iterator<Item = &'a str> + Clone) -> LineError {
+    match nearest(word, known.clone()) {
+        Some(near) => error.help(format!("did you mean `{near}`?")),
+        None => {
+            let known: Vec<&str> = known.collect();
+            if known.is_empty() { error } else { error.help(format!("there are {}", known.join(", "))) }
+        }
+    }
+}
+
+/// The value of a word, the first if there is none.
+fn one_of<T: Copy>(text: Option<&Spanned<String>>, known: &[(&str, T)]) -> Result<T, Wrong> {
+    let Some(text) = text else { return Ok(known[0].1) };
+    if let Some((_, value)) = known.iter().find(|(word, _)| *word == text.get_ref()) {
+        return Ok(*value);
+    }
+    let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
+    let wrong = Wrong::new(text.span(), format!("`{}` is not known here", text.get_ref()));
+    Err(match nearest(text.get_ref(), words.iter().copied()) {
+        Some(near) => wrong.help(format!("did you mean `{near}`?")),
+        None => wrong.help(format!("one of {}", words.join(", "))),
+    })
+}
+
+fn schedule(text: &Spanned<String>) -> Result<Schedule, Wrong> {
+    let wrong = |what: String| Wrong::new(text.span(), what).help("write manual, instant, instant 500ms, or every 5m");
+    let span = |text: &str| text.parse::<Millis>().map(|span| span.0).map_err(|e| wrong(e.to_string()));
+    match text.get_ref().split_once(' ') {
+        None if text.get_ref() == "manual" => Ok(Schedule::Manual),
+        None if text.get_ref() == "instant" => Ok(Schedule::Instant { settle_ms: 500 }),
+        Some(("instant", settle)) => Ok(Schedule::Instant { settle_ms: span(settle)?.min(u64::from(u32::MAX)) as u32 }),
+        Some(("every", interval)) => Ok(Schedule::Every { interval_ms: span(interval)? }),
+        _ => Err(wrong(format!("`{}` is no schedule", text.get_ref()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STORY: &str = r#"
+story = "a laptop edits while the server sleeps"
+devices = ["laptop", "server"]
+steps = [
+  "10s server is-stopped for=1m",
+  "20s laptop writes Notes/a.txt 'second'",
+]
+[files]
+"laptop:Notes/a.txt" = "first"
+[[conduit]]
+name = "notes"
+from = "laptop:Notes"
+to = "server:Notes"
+[[expect]]
+tree = "server:Notes"
+files = { "a.txt" = "second" }
+[[expect]]
+trash = "server:Notes"
+holds = ["first"]
+"#;
+
+    #[test]
+    fn a_story_needs_little_and_reads_back_as_a_plan() {
+        let plan = read(STORY).unwrap();
+        assert_eq!((plan.devices.len(), plan.locations.len(), plan.conduits.len()), (2, 2, 1));
+        assert_eq!((plan.steps.len(), plan.expects.len(), plan.until), (2, 2, Millis(20_001)));
+        assert_eq!(read(&plan.to_string()).unwrap(), plan);
+    }
+
+    #[test]
+    fn an_error_shows_the_line_the_place_and_the_way_out() {
+        let cases = [
+            ("devices =", "devcies =", 3, "devcies", "did you mean `devices`"),
+            ("10s server is", "10s serevr is", 5, "serevr", "did you mean `server`"),
+            ("20s laptop", "soon laptop", 6, "soon", "is not a time"),
+            ("writes Notes/a.txt 'second'", "writes Nots/a.txt 'second'", 6, "Nots", "did you mean `Notes`"),
+            ("from = \"laptop:Notes\"", "from = \"lptop:Notes\"", 12, "\"lptop", "did you mean `laptop`"),
+            ("from =", "form =", 12, "form", "did you mean `from`"),
+            ("is-stopped", "is-stoped", 5, "is-stoped", "did you mean `is-stopped`"),
+            ("tree = \"server:Notes\"", "tree = \"server:Photos\"", 15, "\"server:Photos", "has no location"),
+            ("\"laptop:Notes/a.txt\" =", "\"laptop:Notes\" =", 9, "\"laptop:Notes", "no file in it"),
+            ("name = \"notes\"", "name = \"no:tes\"", 11, "\"no:tes", "no name"),
+            ("to = \"server:Notes\"", "to = \"server:Notes\"\nruns = \"every 5 minutes\"", 14, "\"every", "every 5m"),
+        ];
+        for (good, bad, line, word, says) in cases {
+            let error = read(&STORY.replacen(good, bad, 1)).unwrap_err();
+            let marked: String = error.text.chars().skip(error.column - 1).collect();
+            assert_eq!(error.line, line, "{error}");
+            assert!(marked.starts_with(word) || marked.contains(word), "{error}");
+            assert!(error.to_string().contains(says), "{error}");
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Stories, run through: what a plan says happens, what it expects is seen, and no claim is broken.
+
+use tidegate_sim::run::run;
+use tidegate_sim::story;
+
+fn check(text: &str) {
+    let plan = story::read(text).unwrap_or_else(|error| panic!("{error}"));
+    let verdict = run(&plan);
+    if let Some(violation) = verdict.violation {
+        let lines: Vec<String> =
+            verdict.timeline.iter().map(|m| format!("{} {} {}", m.at_ms, m.device, m.what)).collect();
+        panic!("{violation}\n{}\n--\n{}", violation.history.join("\n"), lines.join("\n"));
+    }
+    println!("{} events, {} ms", verdict.fingerprint.events, verdict.simulated_ms);
+}
+
+#[test]
+fn an_edit_reaches_the_other_device() {
+    check(
+        r#"
+devices = ["laptop", "server"]
+steps = [
+  "10s laptop writes Notes/a.txt 'second'",
+  "20s laptop renames Notes/b.txt Notes/c.txt",
+]
+[files]
+"laptop:Notes/a.txt" = "first"
+"laptop:Notes/b.txt" = "other"
+[[conduit]]
+name = "notes"
+from = "laptop:Notes"
+to = "server:Notes"
+[[expect]]
+tree = "server:Notes"
+files = { "a.txt" = "second", "c.txt" = "other" }
+[[expect]]
+trash = "server:Notes"
+holds = ["first"]
+"#,
+    );
+}
