@@ -14,7 +14,7 @@ use async_channel::Receiver;
 use ed25519_dalek::SigningKey;
 use tidegate::core::command::{Command, Fault, FaultCode, Reply};
 use tidegate::core::io::Input;
-use tidegate::core::{Core, CoreConfig, CoreError};
+use tidegate::core::{Core, CoreConfig, CoreError, TrashLimits};
 use tidegate::driver::{Driver, Handle as NodeHandle};
 use tidegate::env::{Clock, Env};
 use tidegate_protocol::file_sync::Guards;
@@ -48,6 +48,9 @@ pub fn default_config(name: &str) -> CoreConfig {
         guards: Guards::default(),
         free_bytes_min: 1 << 30,
         parallel_transfers: 4,
+        index_rows_max: 10_000_000,
+        // What the trash held is evidence: it is not purged in a run.
+        trash: TrashLimits { age_ms_max: 0, percent_max: 0 },
     }
 }
 

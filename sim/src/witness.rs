@@ -176,7 +176,9 @@ impl Watched {
 
     fn before(&self, now: Now, input: &Input) {
         match input {
-            Input::Resolved { result: Ok((plan, _)), .. } => self.note(now, Said::Resolved(plan.clone())),
+            Input::Resolved { result: Ok(resolved), .. } => {
+                self.note(now, Said::Resolved(Box::new(resolved.plan.clone())));
+            }
             Input::JobMoved { job, outcomes, .. } => {
                 self.note(now, Said::Moved { job: *job, outcomes: outcomes.clone() });
             }
@@ -318,6 +320,9 @@ const fn kind_of_input(input: &Input) -> u64 {
         Input::JobEnded { .. } => 15,
         Input::Resolved { .. } => 16,
         Input::Tick => 17,
+        Input::Put { .. } => 18,
+        Input::Trash { .. } => 19,
+        Input::Audited { .. } => 20,
     }
 }
 
@@ -339,5 +344,11 @@ const fn kind_of_output(output: &Output) -> u64 {
         Output::Control { .. } => 14,
         Output::Clean { .. } => 15,
         Output::Resolve { .. } => 16,
+        Output::Event { .. } => 17,
+        Output::Audit { .. } => 18,
+        Output::Trash { .. } => 19,
+        Output::Put(_) => 20,
+        Output::KeepTexts(_) => 21,
+        Output::ReadContent(_) => 22,
     }
 }

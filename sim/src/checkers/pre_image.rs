@@ -126,7 +126,10 @@ fn allowed(expect: &Image, action: &Action) -> Option<Vec<ContentHash>> {
         Action::MakeDirectory { .. }
         | Action::InstallSymlink { .. }
         | Action::Remove { .. }
-        | Action::RemoveDirectory { .. } => {}
+        | Action::RemoveDirectory { .. }
+        | Action::Adopt { .. }
+        | Action::Respell { .. }
+        | Action::Evict { .. } => {}
     }
     Some(allowed)
 }

@@ -139,7 +139,7 @@ fn remove(at: &str, old: &str) -> tidegate_protocol::file_sync::Item {
 }
 
 fn job(kind: JobKind) -> JobKey {
-    JobKey { conduit: CONDUIT, generation: 1, device: id(1), kind }
+    JobKey { conduit: CONDUIT, generation: 1, device: id(1), side: tidegate_protocol::file_sync::Side::Target, kind }
 }
 
 fn leg(kind: JobKind, items: Vec<tidegate_protocol::file_sync::Item>) -> Said {

@@ -238,6 +238,9 @@ const fn item_mark(action: &Action, expect: &PreImage) -> &'static str {
         (Action::SetMetadata { .. }, _) => "item:metadata",
         (Action::Remove { .. }, _) => "item:remove",
         (Action::RemoveDirectory { .. }, _) => "item:remove-directory",
+        (Action::Adopt { .. }, _) => "item:adopt",
+        (Action::Respell { .. }, _) => "item:respell",
+        (Action::Evict { .. }, _) => "item:evict",
     }
 }
 

@@ -1,7 +1,7 @@
 //! The replace sequence of `tidegate_storage::disk` over a disk whose power is cut at every call, with every kind
 //! of survival: a path shows one whole content, nothing is lost, and the job goes on from what is left.
 
-use tidegate_protocol::file_sync::{JobKey, JobKind, PreImage};
+use tidegate_protocol::file_sync::{JobKey, JobKind, PreImage, Side};
 use tidegate_protocol::id::{ConduitId, DeviceId, LocationId, Nonce};
 use tidegate_protocol::index::{EntryKind, FileFacts};
 use tidegate_storage::disk::{
@@ -60,7 +60,7 @@ fn image(content: &str) -> PreImage {
 
 pub(super) fn job() -> JobKey {
     let (conduit, device) = (ConduitId::from_bytes([4; 16]), DeviceId::from_bytes([2; 32]));
-    JobKey { conduit, generation: 7, device, kind: JobKind::Copy }
+    JobKey { conduit, generation: 7, device, side: Side::Target, kind: JobKind::Copy }
 }
 
 impl Op {

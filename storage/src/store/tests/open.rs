@@ -64,7 +64,7 @@ fn a_file_that_is_not_a_whole_replica_of_this_device_is_refused_and_not_changed(
     fn not_a_replica(error: &StoreError) -> bool {
         matches!(error, StoreError::Foreign(Foreign::NotAReplica))
     }
-    let cases: [Accident; 9] = [
+    let cases: [Accident; 10] = [
         ("emptied", |path| cut(path, |_| 0), corrupt),
         ("zeroed", |path| fs::write(path, vec![0; 8192]).unwrap(), corrupt),
         ("cut in its header", |path| cut(path, |_| 100), corrupt),
