@@ -54,6 +54,8 @@ enum Reader {
 /// An answer to another device that is being made, or is ready.
 struct Answer {
     wanted: (ConduitId, Side, Vec<EntryPath>),
+    /// The reading that makes it; an older one is for nobody any more.
+    reading: Ticket,
     findings: Option<Vec<Finding>>,
     waiting: Option<(Ticket, u64)>,
 }
@@ -214,16 +216,19 @@ impl Core {
     pub(super) fn tend_audit(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
         let now = step.now.monotonic_ms;
         let mut wake: Vec<u64> = Vec::new();
-        for answer in self.audit.answers.values_mut() {
-            let Some((ticket, until_ms)) = answer.waiting else { continue };
-            if answer.findings.is_some() || until_ms <= now {
-                answer.waiting = None;
-                let response = Response::Audited { findings: answer.findings.clone() };
-                step.out.push(Output::Respond { ticket, response });
-            } else {
+        self.audit.answers.retain(|_, answer| {
+            let Some((ticket, until_ms)) = answer.waiting else { return true };
+            if answer.findings.is_none() && until_ms > now {
                 wake.push(until_ms);
+                return true;
             }
-        }
+            answer.waiting = None;
+            let findings = answer.findings.take();
+            // What was told is old by then: the same question is a new one.
+            let told = findings.is_some();
+            step.out.push(Output::Respond { ticket, response: Response::Audited { findings } });
+            !told
+        });
         for id in self.audit.audits.keys().copied().collect::<Vec<_>>() {
             let Some(conduit) = step.txn.conduit(id)?.filter(|conduit| !conduit.removed.value) else {
                 self.audit.audits.remove(&id);
@@ -304,7 +309,7 @@ impl Core {
         match self.audit.reading.remove(&ticket) {
             Some(Reader::Own(conduit)) => self.note_findings(conduit, &findings),
             Some(Reader::Peer(peer)) => {
-                if let Some(answer) = self.audit.answers.get_mut(&peer) {
+                if let Some(answer) = self.audit.answers.get_mut(&peer).filter(|answer| answer.reading == ticket) {
                     answer.findings = Some(findings);
                 }
             }
@@ -381,7 +386,7 @@ impl Core {
         let reading = self.ticket();
         self.audit.reading.insert(reading, Reader::Peer(peer));
         step.out.push(Output::Audit { ticket: reading, location, items });
-        self.audit.answers.insert(peer, Answer { wanted, findings: None, waiting: Some((ticket, until_ms)) });
+        self.audit.answers.insert(peer, Answer { wanted, reading, findings: None, waiting: Some((ticket, until_ms)) });
         Ok(())
     }
 
