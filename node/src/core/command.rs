@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::file_sync::{
-    ConflictStrategy, DeleteMode, Generation, Halt, JobProgress, JobState, Plan, Schedule, Selection, SyncMode, Why,
+    ConflictStrategy, DeleteMode, Generation, Halt, JobProgress, JobState, Plan, Schedule, Selection, SyncMode,
 };
 use tidegate_protocol::id::{DeviceId, Label, LibraryId};
 use tidegate_protocol::index::Rights;

@@ -66,8 +66,7 @@ fn ring() -> (World, [LocationId; 3]) {
     world.run_for(5_000);
     for ((from, to), name) in PAIRS.into_iter().zip(CONDUITS) {
         let end = |at: usize| format!("{}:dir", ["A", "B", "C"][at]);
-        let change =
-            ConduitChange { strategy: Some(ConflictStrategy::CreateConflictFile), ..ConduitChange::default() };
+        let change = ConduitChange { strategy: Some(ConflictStrategy::CreateConflictFile), ..ConduitChange::default() };
         let (source, target) = (end(from), end(to));
         let new = NewConduit { name: label(name), source, target, mode: SyncMode::Bidirectional, change };
         world.tell(from, Command::CreateConduit(new));

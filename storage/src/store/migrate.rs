@@ -17,8 +17,7 @@ pub const FORMAT: u32 = 2;
 type Step = fn(&mut Txn) -> Result<(), StoreError>;
 
 /// `STEPS[n - 1]` leads from format `n` to `n + 1`.
-const STEPS: [Step; FORMAT as usize - 1] =
-    [|_| Err(StoreError::damaged("format 1, which was never released"))];
+const STEPS: [Step; FORMAT as usize - 1] = [|_| Err(StoreError::damaged("format 1, which was never released"))];
 
 /// Brings a store of format `found` to [`FORMAT`] within `txn`. Says whether anything changed.
 pub(super) fn migrate(txn: &mut Txn, found: u32) -> Result<bool, StoreError> {
