@@ -46,10 +46,13 @@ fn text(bytes: &[u8]) -> Result<&str, MergeError> {
 mod tests {
     use super::*;
 
+    /// Source, target, and what they come to.
+    type Case<'a> = (&'a [u8], &'a [u8], Result<&'a [u8], MergeError>);
+
     #[test]
     fn edits_of_different_lines_join_and_others_do_not() {
         let base = b"one\ntwo\nthree\nfour\nfive\n";
-        let cases: [(&[u8], &[u8], Result<&[u8], MergeError>); 5] = [
+        let cases: [Case<'_>; 5] = [
             (b"ONE\ntwo\nthree\nfour\nfive\n", b"one\ntwo\nthree\nfour\nFIVE\n", Ok(b"ONE\ntwo\nthree\nfour\nFIVE\n")),
             (b"one\ntwo\nthree\nfour\nfive\nsix\n", base, Ok(b"one\ntwo\nthree\nfour\nfive\nsix\n")),
             (b"same\n", b"same\n", Ok(b"same\n")),

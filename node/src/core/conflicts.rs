@@ -32,15 +32,15 @@ impl Core {
             return Ok(());
         }
         let met = step.txn.met_conflicts(conduit.id, self.me)?;
-        let mut number = met.last().map_or(0, |last| last.number);
+        let next = met.last().map_or(1, |last| last.number + 1);
         let is_known = |new: &Conflict| {
             met.iter().any(|old| {
                 old.settled_ms.is_none() && old.conflict.facts == new.facts && old.conflict.outcome == new.outcome
             })
         };
         let mut rows = Vec::new();
-        for conflict in plan.conflicts().iter().filter(|new| !is_known(new)).take(MET_PER_PLAN_MAX) {
-            number += 1;
+        let new = plan.conflicts().iter().filter(|new| !is_known(new)).take(MET_PER_PLAN_MAX);
+        for (number, conflict) in (next..).zip(new) {
             let base = step.txn.base_entry(conduit.id, &conflict.path)?;
             let met = MetConflict {
                 conduit: conduit.id,

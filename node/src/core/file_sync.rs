@@ -296,7 +296,7 @@ impl Core {
         );
         match attempt.purpose {
             Purpose::Plan(ticket) | Purpose::Why(ticket, _) => {
-                step.out.push(Output::Reply { ticket, reply: Err(fault) })
+                step.out.push(Output::Reply { ticket, reply: Err(fault) });
             }
             Purpose::Sync(call) => self.answer(step, call.caller, Err(fault)),
             Purpose::Verify(number) => self.close_unproven(step, attempt.conduit, number)?,
@@ -477,7 +477,7 @@ impl Core {
         };
         match attempt.purpose {
             Purpose::Plan(ticket) | Purpose::Why(ticket, _) => {
-                step.out.push(Output::Reply { ticket, reply: Err(fault) })
+                step.out.push(Output::Reply { ticket, reply: Err(fault) });
             }
             Purpose::Sync(call) => {
                 self.answer(step, call.caller, Err(fault));

@@ -81,7 +81,7 @@ impl Core {
                 continue;
             }
             let Some((root, _)) = step.root(end.location)? else { continue };
-            let below = std::path::Path::new(text).strip_prefix(&root).ok().map(|below| below.as_os_str());
+            let below = std::path::Path::new(text).strip_prefix(&root).ok().map(std::path::Path::as_os_str);
             let below = below.and_then(|below| EntryPath::from_slashes(below.as_encoded_bytes()).ok());
             if let Some(path) = below.and_then(|below| end.dir.relative(&below)) {
                 return Ok(Some(path));

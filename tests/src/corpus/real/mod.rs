@@ -269,16 +269,20 @@ impl RealWorld<'_> {
 
     /// What a refusal of `plan` means in the corpus's words.
     fn refused(&self, done: &Done) -> Report {
-        let states: Vec<Value> = self
-            .nodes
-            .iter()
-            .map(|node| sure("look at a location", node.json(["location", "show", &self.name]))["state"].clone())
-            .collect();
-        let held = match () {
-            () if states.contains(&"root replaced".into()) => "root_replaced",
-            () if states.contains(&"root missing".into()) => "root_missing",
-            () => panic!("no plan: {done}"),
+        // A root is looked at again every few seconds; while it is, its state is another.
+        let is = |wanted: &str| {
+            let state = |node: &Device| sure("look at a location", node.json(["location", "show", &self.name]));
+            self.nodes.iter().any(|node| state(node)["state"] == wanted)
         };
+        let mut held = None;
+        lab::eventually(PATIENCE / 4, || {
+            held = [("root replaced", "root_replaced"), ("root missing", "root_missing")]
+                .into_iter()
+                .find(|(state, _)| is(state))
+                .map(|(_, name)| name);
+            held.is_some()
+        });
+        let held = held.unwrap_or_else(|| panic!("no plan: {done}"));
         Report { held: Some(held), ..Report::default() }
     }
 
