@@ -202,7 +202,7 @@ async fn apply_batch<E: Env>(leg: &Leg<E>, items: &[Work], prepared: Vec<Prepare
 /// Makes what was applied durable, then reports it.
 async fn settle<E: Env>(leg: &Leg<E>, done: Vec<(&Work, Done, bool)>) {
     if done.is_empty() {
-        leg.context.let_go(&leg.job, &[]).await;
+        leg.context.let_go(&leg.job).await;
         return;
     }
     let durable = leg.workshop.sync_dirs().await;
@@ -215,8 +215,9 @@ async fn settle<E: Env>(leg: &Leg<E>, done: Vec<(&Work, Done, bool)>) {
         }
         outcomes.push((work.index, outcome));
     }
-    leg.context.let_go(&leg.job, &announced).await;
+    leg.context.in_hand.reporting(&leg.job, &announced);
     leg.report(outcomes, announced).await;
+    leg.context.let_go(&leg.job).await;
 }
 
 impl<E: Env> Leg<E> {
