@@ -56,8 +56,6 @@ struct Leg<E: Env> {
     pace: Pace,
     streams: usize,
     free_bytes_min: u64,
-    /// A run before this one was interrupted: some items may be done without having been reported.
-    again: bool,
     stop: Mutex<Option<JobStop>>,
     moved: Moved,
 }
@@ -98,7 +96,6 @@ pub(crate) async fn copy<E: Env>(
         pace: Pace::new(leg.bandwidth_limit),
         streams: leg.parallel_transfers.clamp(1, PARALLEL_TRANSFERS_MAX) as usize,
         free_bytes_min: leg.free_bytes_min,
-        again: recovered.resumable > 0,
         stop: Mutex::default(),
         moved: Moved::default(),
         context,
