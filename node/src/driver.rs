@@ -241,7 +241,7 @@ where
     context.spawn(async move {
         // A leg that panicked did not lose its source, but what is done about it is the same: it is taken up again.
         let stopped = leg.await.unwrap_or(Some(JobStop::Unreachable));
-        ending.let_go(&job, &[]).await;
+        ending.let_go(&job).await;
         ending.controls.end(&job);
         ending.tell(Input::JobEnded { job, stopped }).await;
     });

@@ -83,11 +83,14 @@ async fn delete_batch<E: Env, R: RootDir>(
         }
         outcomes.push((work.index, outcome));
     }
-    context.let_go(&leg.job, &announced).await;
     if outcomes.is_empty() {
+        context.let_go(&leg.job).await;
         return stop;
     }
+    context.in_hand.reporting(&leg.job, &announced);
     let current = batch.last().map(|work| work.path.clone()).into_iter().collect();
     let moved = Input::JobMoved { job: leg.job, outcomes, announced, bytes_done: 0, bytes_reused: 0, current };
-    if context.tell(moved).await { stop } else { Some(JobStop::Paused) }
+    let told = context.tell(moved).await;
+    context.let_go(&leg.job).await;
+    if told { stop } else { Some(JobStop::Paused) }
 }

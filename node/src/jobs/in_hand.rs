@@ -3,7 +3,7 @@
 //! A watcher sees a file the moment it gets its name, long before the leg may say that it is durable and what
 //! it holds; a scan at that moment would read the whole file again to find out. So hints at such a path are
 //! kept here. When the leg has reported, what it wrote is looked at by that report, whatever else happened there
-//! meanwhile; hints at what it did not write are handed on. A barrier is not held up: it reports every path.
+//! meanwhile; hints at what it did not write are handed on. A barrier hands them on at once: it must miss nothing.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,15 +21,24 @@ pub(crate) struct InHand(Mutex<BTreeMap<JobKey, Batch>>);
 #[derive(Debug)]
 struct Batch {
     location: LocationId,
-    /// Each with whether there was a hint at it.
-    paths: BTreeMap<EntryPath, bool>,
+    paths: BTreeMap<EntryPath, Hinted>,
+}
+
+/// Whether there was a hint at a path, and who sees to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hinted {
+    No,
+    /// The report does.
+    Reported,
+    /// Nobody does yet.
+    Open,
 }
 
 impl InHand {
     /// A leg is about to apply a batch.
     pub(crate) fn take(&self, job: JobKey, location: LocationId, batch: &[Work]) {
         let paths = batch.iter().flat_map(|work| [Some(&work.path), work.from.as_ref()]);
-        let paths = paths.flatten().map(|path| (path.clone(), false)).collect();
+        let paths = paths.flatten().map(|path| (path.clone(), Hinted::No)).collect();
         self.lock().insert(job, Batch { location, paths });
     }
 
@@ -38,7 +47,7 @@ impl InHand {
         for batch in self.lock().values_mut().filter(|batch| batch.location == location) {
             hints.retain(|hint| match batch.paths.get_mut(hint) {
                 Some(hinted) => {
-                    *hinted = true;
+                    *hinted = Hinted::Open;
                     false
                 }
                 None => true,
@@ -47,16 +56,36 @@ impl InHand {
         hints
     }
 
-    /// A batch is over, and `written` is about to be reported. Answers the hints that were kept at anything else,
-    /// if there are any.
-    pub(crate) fn release(&self, job: &JobKey, written: &[Written]) -> Option<(LocationId, Vec<EntryPath>)> {
-        let mut batch = self.lock().remove(job)?;
-        for written in written {
-            batch.paths.remove(&written.path);
+    /// Answers the hints that were kept so far, for a barrier; they are kept no more.
+    pub(crate) fn kept(&self, location: LocationId) -> Vec<EntryPath> {
+        let mut kept = Vec::new();
+        for batch in self.lock().values_mut().filter(|batch| batch.location == location) {
+            let hinted = batch.paths.iter_mut().filter(|(_, hinted)| **hinted != Hinted::No);
+            kept.extend(hinted.map(|(path, hinted)| {
+                *hinted = Hinted::No;
+                path.clone()
+            }));
         }
-        let hinted: Vec<EntryPath> =
-            batch.paths.into_iter().filter(|(_, hinted)| *hinted).map(|(path, _)| path).collect();
-        (!hinted.is_empty()).then_some((batch.location, hinted))
+        kept
+    }
+
+    /// A batch is applied, and `written` is about to be reported: it is looked at by that.
+    pub(crate) fn reporting(&self, job: &JobKey, written: &[Written]) {
+        if let Some(batch) = self.lock().get_mut(job) {
+            for written in written {
+                if let Some(hinted @ Hinted::Open) = batch.paths.get_mut(&written.path) {
+                    *hinted = Hinted::Reported;
+                }
+            }
+        }
+    }
+
+    /// A batch is over, and reported. Answers the hints that nobody has seen to, if there are any.
+    pub(crate) fn release(&self, job: &JobKey) -> Option<(LocationId, Vec<EntryPath>)> {
+        let batch = self.lock().remove(job)?;
+        let open = batch.paths.into_iter().filter(|(_, hinted)| *hinted == Hinted::Open).map(|(path, _)| path);
+        let open: Vec<EntryPath> = open.collect();
+        (!open.is_empty()).then_some((batch.location, open))
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<JobKey, Batch>> {

@@ -64,7 +64,7 @@ pub(crate) use tickets::Tickets;
 pub(crate) use trash::trash;
 
 use crate::core::command::{Command, Fault, FaultCode, Reply};
-use crate::core::io::{Input, Written};
+use crate::core::io::Input;
 use crate::env::{Clock, Env, Spawn};
 use crate::events::Stream;
 
@@ -137,9 +137,9 @@ impl<E: Env> Shared<E> {
         self.inbox.send(input).await.is_ok()
     }
 
-    /// A leg has nothing in hand any more, and is about to report what it wrote.
-    pub(crate) async fn let_go(&self, job: &JobKey, written: &[Written]) {
-        if let Some((location, paths)) = self.in_hand.release(job, written) {
+    /// A leg has nothing in hand any more: what its report did not see to is looked at now.
+    pub(crate) async fn let_go(&self, job: &JobKey) {
+        if let Some((location, paths)) = self.in_hand.release(job) {
             self.tell(Input::Hints { location, paths, overflow: false }).await;
         }
     }

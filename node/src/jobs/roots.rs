@@ -192,7 +192,11 @@ impl<E: Env> Keeper<E> {
     async fn drain<W: Watched>(&self, watched: &mut Option<W>, barrier: u64) -> bool {
         // Without a watcher there is nothing that could be on its way.
         if let Some(watcher) = watched {
-            let changes = watcher.drain().await;
+            let kept = self.context.in_hand.kept(self.location);
+            let changes = watcher.drain().await.map(|mut changes| {
+                changes.paths.extend(kept);
+                changes
+            });
             if !self.seen(watched, changes).await {
                 return false;
             }

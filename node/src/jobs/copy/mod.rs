@@ -57,8 +57,6 @@ struct Leg<E: Env> {
     pace: Arc<Pace>,
     streams: usize,
     room: Lease,
-    /// A run before this one was interrupted: some items may be done without having been reported.
-    again: bool,
     stop: Mutex<Option<JobStop>>,
     moved: Moved,
 }
@@ -106,7 +104,6 @@ pub(crate) async fn copy<E: Env>(
         pace: context.paces.of(leg.job.conduit, leg.bandwidth_limit),
         streams: leg.parallel_transfers.clamp(1, PARALLEL_TRANSFERS_MAX) as usize,
         room,
-        again: recovered.resumable > 0,
         stop: Mutex::default(),
         moved: Moved::default(),
         context,
@@ -206,7 +203,7 @@ async fn apply_batch<E: Env>(leg: &Leg<E>, items: &[Work], prepared: Vec<Prepare
 /// Makes what was applied durable, then reports it.
 async fn settle<E: Env>(leg: &Leg<E>, done: Vec<(&Work, Done, bool)>) {
     if done.is_empty() {
-        leg.context.let_go(&leg.job, &[]).await;
+        leg.context.let_go(&leg.job).await;
         return;
     }
     let durable = leg.workshop.sync_dirs().await;
@@ -219,8 +216,9 @@ async fn settle<E: Env>(leg: &Leg<E>, done: Vec<(&Work, Done, bool)>) {
         }
         outcomes.push((work.index, outcome));
     }
-    leg.context.let_go(&leg.job, &announced).await;
+    leg.context.in_hand.reporting(&leg.job, &announced);
     leg.report(outcomes, announced).await;
+    leg.context.let_go(&leg.job).await;
 }
 
 impl<E: Env> Leg<E> {

@@ -43,10 +43,7 @@ pub(super) async fn stage<E: Env>(leg: &Leg<E>, positions: Vec<usize>, results: 
         if leg.stopping().is_some() {
             break;
         }
-        // If it stands there all the same, the install finds that out; all that is lost is a small transfer.
-        if leg.again
-            && let Some(mark) = already(leg, &work.path, file).await
-        {
+        if let Some(mark) = already(leg, &work.path, file).await {
             results.put(position, Prepared::Already(mark));
         } else if file.size == 0 {
             results.put_staged(position, leg.workshop.stage_bytes(work.index, &[], file).await, false);
