@@ -101,13 +101,17 @@ impl Users {
         // The disk was pulled or restored meanwhile: the program gives up, and what it had is lost with it.
         save.file.write_at(&save.bytes[save.written..end], save.written as u64).ok()?;
         save.written = end;
-        let written = Bytes::new(&save.bytes[..end]);
-        ghost.shown(written.hash());
+        // Another program may have written into the same file meanwhile: what is there then is a user's, too.
+        let there = save.file.read().ok()?;
+        ghost.shown(there.hash());
         if end < save.bytes.len() {
             return Some(save);
         }
-        let replaced = save.replaced.as_ref().map(Bytes::hash);
-        ghost.wrote(at, save.device, (&save.place.location, &save.place.path), &written, replaced);
+        let whole = Bytes::new(&save.bytes);
+        if there == whole {
+            let replaced = save.replaced.as_ref().map(Bytes::hash);
+            ghost.wrote(at, save.device, (&save.place.location, &save.place.path), &whole, replaced);
+        }
         None
     }
 }
@@ -285,7 +289,8 @@ impl Doing<'_> {
             let place = Place { location: at.location.clone(), path: dir.clone() };
             for name in self.user.list(&absolute(&place)).unwrap_or_default() {
                 let Ok(name) = String::from_utf8(name) else { continue };
-                if name == ".tidegate" {
+                // Bytes of chance are no rules, and a location without readable rules is never settled.
+                if name == ".tidegate" || name == tidegate_storage::disk::RULE_FILE {
                     continue;
                 }
                 let path = if dir.is_empty() { name } else { format!("{dir}/{name}") };

@@ -283,6 +283,14 @@ impl User {
 }
 
 impl UserFile {
+    /// What it holds, wherever its name has gone.
+    pub fn read(&self) -> Result<Content> {
+        self.shared.with(|machine| {
+            let objects = &machine.volume(self.address.0)?.objects;
+            objects.get(&self.address.1).and_then(|object| object.content().cloned()).ok_or(Errno::Io)
+        })
+    }
+
     /// Writes at an offset.
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         self.change(|content| content.write(bytes, offset))

@@ -13,6 +13,7 @@ mod scene;
 mod setup;
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use tidegate_protocol::id::{ConduitId, LocationId};
 
@@ -20,6 +21,7 @@ use crate::checkers::{Invariant, Seen};
 use crate::coverage::Coverage;
 use crate::executor::{MILLI, Nanos, Ran};
 use crate::ghost::Ghost;
+use crate::happening::{Ear, Happening, Listener};
 use crate::plan::{Deed, Millis, Place, Plan};
 
 use crate::trace::{Lines, Trace};
@@ -105,6 +107,16 @@ struct Standing {
     active: BTreeMap<String, String>,
 }
 
+/// What the world's listener has heard.
+#[derive(Debug, Default)]
+struct Heard(Vec<Happening>);
+
+impl Listener for Heard {
+    fn heard(&mut self, happening: &Happening) {
+        self.0.push(*happening);
+    }
+}
+
 struct Run<'a> {
     plan: &'a Plan,
     world: World,
@@ -126,6 +138,8 @@ struct Run<'a> {
     until: Option<Millis>,
     healed: bool,
     lies: Lies,
+    /// What happened on network and machines since it was traced last.
+    happened: Arc<Mutex<Heard>>,
     /// The newest status of each conduit's generation, by conduit of the plan.
     verified: BTreeMap<usize, bool>,
     held: BTreeMap<usize, bool>,
@@ -133,11 +147,12 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(plan: &'a Plan, options: Options) -> Self {
+        let happened = Arc::new(Mutex::new(Heard::default()));
         let mut checkers = crate::checkers::all();
         checkers.extend(options.invariants);
         Self {
             plan,
-            world: setup::world(plan),
+            world: setup::world(plan, Ear::of(happened.clone())),
             users: Users::new(plan.seed),
             ghost: Ghost::default(),
             checkers,
@@ -155,6 +170,7 @@ impl<'a> Run<'a> {
             until: options.until,
             healed: false,
             lies: options.lies,
+            happened,
             verified: BTreeMap::new(),
             held: BTreeMap::new(),
         }

@@ -9,6 +9,8 @@ use super::Run;
 use crate::checkers::{Seen, text};
 use crate::disk::Change;
 use crate::ghost::Places;
+use crate::happening::What;
+use crate::random::mix;
 use crate::trace::number_of;
 use crate::verdict::{Violation, names};
 use crate::witness::{Noted, Said};
@@ -16,6 +18,7 @@ use crate::world::Answer;
 
 impl Run<'_> {
     pub(super) fn observe(&mut self) {
+        self.trace_happenings();
         for noted in self.world.notes.take() {
             self.noted(&noted);
         }
@@ -26,6 +29,17 @@ impl Run<'_> {
         }
         self.answered();
         self.fallen();
+    }
+
+    fn trace_happenings(&mut self) {
+        let happened = std::mem::take(&mut crate::executor::lock(&self.happened).0);
+        for happening in happened {
+            let numbers = [happening.at, u64::from(happening.device), number_of_what(happening.what)];
+            self.trace.event(&numbers, |line| {
+                use std::fmt::Write as _;
+                write!(line, "{}ns device {} {:?}", happening.at, happening.device, happening.what)
+            });
+        }
     }
 
     fn noted(&mut self, noted: &Noted) {
@@ -193,6 +207,22 @@ impl Run<'_> {
                 }
             }
         }
+    }
+}
+
+const fn number_of_what(what: What) -> u64 {
+    match what {
+        What::Started { incarnation } => 1 + ((incarnation as u64) << 8),
+        What::Stopped => 2,
+        What::Crashed => 3,
+        What::PeerUp { peer } => 4 + ((peer as u64) << 8),
+        What::PeerDown { peer } => 5 + ((peer as u64) << 8),
+        What::Opened { peer } => 6 + ((peer as u64) << 8),
+        What::Frame { peer, bytes, digest } | What::Stepped { inputs: peer, outputs: bytes, digest } => {
+            mix(digest ^ mix(((peer as u64) << 32) | bytes as u64))
+        }
+        What::Gossip { bytes, digest } => mix(digest ^ bytes as u64),
+        What::Watched { paths, overflow } => 7 + ((paths as u64) << 8) + ((overflow as u64) << 40),
     }
 }
 

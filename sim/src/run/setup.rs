@@ -26,8 +26,8 @@ const GOSSIP_LATE: Nanos = 120 * SECOND;
 const SETTLED_MAX: Nanos = 120 * SECOND;
 
 /// The world of a plan, empty.
-pub(super) fn world(plan: &Plan) -> World {
-    let mut world = World::new(plan.seed, Weather::FAIR, Ear::default());
+pub(super) fn world(plan: &Plan, ear: Ear) -> World {
+    let mut world = World::new(plan.seed, Weather::FAIR, ear);
     for device in &plan.devices {
         let index = world.add_device(&device.name, Chip::new(device.drift_ppm, device.skew_ms));
         world.device_mut(index).config.settle_ms = device.settle.0;
