@@ -12,7 +12,7 @@ use super::tables::{Table, after_prefix};
 
 /// A write transaction. [`Txn::commit`] makes it durable; dropping it undoes all of it.
 pub struct Txn {
-    txn: WriteTransaction,
+    writing: WriteTransaction,
     /// What was there when it began. It is read from as long as nothing was changed: that is much cheaper.
     before: Snapshot,
     device: DeviceId,
@@ -24,9 +24,9 @@ pub struct Txn {
 pub(super) type WriteTable<'a> = redb::Table<'a, &'static [u8], &'static [u8]>;
 
 impl Txn {
-    /// `before` was begun after `txn`, so no commit lies between them.
-    pub(super) const fn new(txn: WriteTransaction, before: Snapshot, device: DeviceId) -> Self {
-        Self { txn, before, device, changed: Cell::new(false) }
+    /// `before` was begun after `writing`, so no commit lies between them.
+    pub(super) const fn new(writing: WriteTransaction, before: Snapshot, device: DeviceId) -> Self {
+        Self { writing, before, device, changed: Cell::new(false) }
     }
 
     /// What a table's reads see, as long as nothing was changed. A table that a migration has yet to make is not in it.
@@ -44,7 +44,7 @@ impl Txn {
     pub fn commit(self) -> Result<(), StoreError> {
         // The pages that it alone still sees need not be kept.
         drop(self.before);
-        if self.changed.get() { Ok(self.txn.commit()?) } else { Ok(self.txn.abort()?) }
+        if self.changed.get() { Ok(self.writing.commit()?) } else { Ok(self.writing.abort()?) }
     }
 
     /// A table to change.
@@ -55,7 +55,7 @@ impl Txn {
 
     /// A table to read, as this transaction sees it.
     pub(super) fn table(&self, table: Table) -> Result<WriteTable<'_>, StoreError> {
-        Ok(self.txn.open_table(table.definition())?)
+        Ok(self.writing.open_table(table.definition())?)
     }
 
     pub(super) fn put(&self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
