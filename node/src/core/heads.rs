@@ -120,12 +120,11 @@ impl Core {
             nonce: None,
         };
         let now_ms = step.now.monotonic_ms;
-        match self.said.as_ref().filter(|said| said.is_said_by(&head, now_ms)) {
-            Some(said) => head.stamp = said.head.stamp,
-            None => {
-                head.stamp = self.stamp(step)?;
-                self.said = Some(Said { head: head.clone(), at_ms: now_ms, published: None });
-            }
+        if let Some(said) = self.said.as_ref().filter(|said| said.is_said_by(&head, now_ms)) {
+            head.stamp = said.head.stamp;
+        } else {
+            head.stamp = self.stamp(step)?;
+            self.said = Some(Said { head: head.clone(), at_ms: now_ms, published: None });
         }
         Ok(head)
     }

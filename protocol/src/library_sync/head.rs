@@ -27,7 +27,7 @@ pub struct Head {
     pub set_hash: [u8; 32],
     /// The highest membership epoch it has applied.
     pub membership: u64,
-    /// When it was made. Grows with every head of the device.
+    /// When its author first said this. Grows with everything new that it says.
     pub stamp: Stamp,
     /// The author's wall clock in milliseconds, to measure the offset by.
     pub wall_ms: u64,
