@@ -20,7 +20,7 @@ const ROUNDS_MAX: u32 = 20;
 /// One row.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs, reason = "explained at the head of the corpus")]
+#[expect(missing_docs, reason = "explained at the head of the corpus")]
 pub struct TopologyRow {
     pub id: String,
     pub title: String,
@@ -40,7 +40,6 @@ pub struct TopologyRow {
 /// A conduit of a row.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs, reason = "explained at the head of the corpus")]
 pub struct Pair {
     pub id: String,
     pub source: String,
@@ -54,7 +53,6 @@ pub struct Pair {
 /// What is done.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "Vec<String>")]
-#[allow(missing_docs, reason = "explained at the head of the corpus")]
 pub enum Step {
     On { endpoint: String, edit: Edit },
     Sync { conduit: String },

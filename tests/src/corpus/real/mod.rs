@@ -332,8 +332,7 @@ impl World for RealWorld<'_> {
     fn rule(&mut self, path: &str, answer: &str) {
         let listed = sure("list conflicts", self.source().json(["conflict", "list", &self.name]));
         let all = listed["conflicts"].as_array().into_iter().flatten();
-        let found =
-            all.filter(|conflict| conflict["path"] == path).filter_map(|conflict| conflict["id"].as_str()).next();
+        let found = all.filter(|conflict| conflict["path"] == path).find_map(|conflict| conflict["id"].as_str());
         let id = found.unwrap_or_else(|| panic!("no conflict at {path} waits: {listed}")).to_owned();
         sure("decide", self.source().must(["conflict", "resolve", &id, "--keep", answer, "--no-sync"]));
     }
