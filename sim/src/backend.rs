@@ -396,3 +396,6 @@ impl StorageBackend for SimBackend {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

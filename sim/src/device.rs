@@ -202,7 +202,7 @@ impl Device {
         };
         let machine = Watched::new(core, self.index as usize, around.notes.clone(), now, &first);
         let admitting = env.network().clone();
-        let admit = Box::new(move |library, devices| admitting.allow(library, devices));
+        let admit = Box::new(move |library, devices| admitting.allow(library, &devices));
         let (driver, node) = Driver::new(env.clone(), machine, admit);
         handle.spawn(pump(happened, node.clone()));
         let ended = Ended::default();

@@ -72,7 +72,9 @@ impl Watchers {
 
     fn each(&self, act: impl Fn(&mut Queue)) {
         let queues: Vec<_> = lock(&self.0).queues.iter().filter_map(std::sync::Weak::upgrade).collect();
-        queues.iter().for_each(|queue| act(&mut lock(queue)));
+        for queue in queues {
+            act(&mut lock(&queue));
+        }
     }
 }
 

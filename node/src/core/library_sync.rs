@@ -17,6 +17,7 @@ use tidegate_protocol::limits::{
 use tidegate_protocol::wire::{self, Hello, KnownAddress, RefusalCode, Request, Response, Rows};
 use tidegate_storage::store::Refusal;
 
+use super::heads::Verified;
 use super::io::{Output, Ticket};
 use super::{Asked, Core, CoreError, Step};
 use crate::env::NetworkError;
@@ -53,6 +54,7 @@ pub(super) struct LibrarySync {
     /// The end of the own log when the node started.
     began_at: Sequence,
     announced_ms: Option<u64>,
+    pub(super) verified: Verified,
     pulls: BTreeMap<DeviceId, Ticket>,
     mistrusted: BTreeMap<(DeviceId, DeviceId), u64>,
     wake_ms: Option<u64>,
@@ -87,6 +89,11 @@ pub(super) struct RowsAsked {
 }
 
 impl Peer {
+    /// What it says it holds of an author.
+    pub(super) fn claims_of(&self, author: DeviceId) -> Option<(Epoch, Sequence)> {
+        self.claims.get(&author).copied()
+    }
+
     /// An exchange of heads came to nothing: try again soon.
     pub(super) const fn asking_failed(&mut self, now_ms: u64) {
         self.asking = false;
@@ -244,8 +251,8 @@ impl Core {
         signed: &SignedHead,
         by: Option<DeviceId>,
     ) -> Result<Option<Head>, CoreError> {
-        let head = match signed.verify() {
-            Ok(head) if head.library == step.library()? => head,
+        let (head, signed) = match self.library.verified.verify(signed, by) {
+            Ok(checked) if checked.0.library == step.library()? => checked,
             Ok(_) => return Ok(None),
             Err(error) => {
                 tracing::warn!(%error, "refused a head");
@@ -259,11 +266,12 @@ impl Core {
         if !self.library.members.contains(&head.device) {
             return Ok(None);
         }
+        self.library.verified.remember(&signed);
         self.library.claim(by.unwrap_or(head.device), &head);
         if !head.stamp.is_ahead_of(step.now.wall_ms) {
             step.witness(head.stamp)?;
         }
-        self.keep_newest(step, &head, signed)?;
+        self.keep_newest(step, &head, &signed)?;
         Ok(Some(head))
     }
 
@@ -533,7 +541,7 @@ impl Core {
                 peer.next_ms = peer.next_ms.min(now + TELL_WITHIN_MS);
             }
         }
-        let head = self.sign_head(step, None)?;
+        let head = self.head_to_publish(step)?;
         step.out.push(Output::Publish(head));
         Ok(())
     }

@@ -18,6 +18,7 @@ mod dispatch;
 mod draw;
 mod file_sync;
 mod gate;
+mod heads;
 pub mod io;
 mod legs;
 mod library_sync;
@@ -37,7 +38,6 @@ use std::collections::BTreeMap;
 use ed25519_dalek::SigningKey;
 use tidegate_protocol::file_sync::Guards;
 use tidegate_protocol::id::{DeviceId, Label};
-use tidegate_protocol::library_sync::{Head, SignedHead};
 use tidegate_protocol::time::Stamp;
 use tidegate_storage::store::{Store, StoreError};
 
@@ -45,6 +45,7 @@ use self::applying::Applying;
 use self::draw::Draw;
 use self::file_sync::FileSyncService;
 use self::gate::Gate;
+use self::heads::Said;
 use self::io::{Input, Output, Ticket};
 use self::library_sync::LibrarySync;
 use self::locations::Locations;
@@ -96,6 +97,7 @@ pub struct Core {
     applying: Applying,
     due: Due,
     asked: BTreeMap<Ticket, Asked>,
+    said: Option<Said>,
 }
 
 /// What an outstanding ask was about.
@@ -135,6 +137,7 @@ impl Core {
             applying: Applying::default(),
             due: Due::default(),
             asked: BTreeMap::new(),
+            said: None,
         };
         let mut step = Step { now, txn: core.store.write()?, out, own_rows_changed: false };
         core.begin_library(&mut step)?;
@@ -158,6 +161,10 @@ impl Core {
 
     /// Takes a batch of inputs. What is pushed to `out` may happen once this has returned: it is durable.
     pub fn step(&mut self, now: Now, inputs: Vec<Input>, out: &mut Vec<Output>) -> Result<(), CoreError> {
+        let nothing_due = self.next_wake().is_none_or(|at| at > now.monotonic_ms);
+        if nothing_due && inputs.iter().all(|input| self.is_old_news(input)) {
+            return Ok(());
+        }
         let mut wishes = Vec::new();
         let mut step = Step { now, txn: self.store.write()?, out: &mut wishes, own_rows_changed: false };
         for input in inputs {
@@ -243,32 +250,9 @@ impl Core {
         Ok(())
     }
 
-    /// Signs this device's state as the transaction has it.
-    fn sign_head(
-        &mut self,
-        step: &mut Step<'_>,
-        nonce: Option<tidegate_protocol::id::Nonce>,
-    ) -> Result<SignedHead, CoreError> {
-        let author = step.own_author()?;
-        let head = Head {
-            library: step.library()?,
-            device: self.me,
-            epoch: author.epoch,
-            sequence: author.upto,
-            row_count: author.row_count,
-            set_hash: author.set_hash.digest(),
-            membership: self.library.membership,
-            stamp: self.stamp(step)?,
-            wall_ms: step.now.wall_ms,
-            locations: self.locations.statuses(),
-            nonce,
-        };
-        Ok(SignedHead::sign(&head, &self.key))
-    }
-
     /// The next stamp, persisted in this step's transaction, and so before use.
     fn stamp(&mut self, step: &mut Step<'_>) -> Result<Stamp, CoreError> {
-        let next = step.txn.identity()?.stamp.next(step.now.wall_ms);
+        let next = step.txn.last_stamp()?.next(step.now.wall_ms);
         step.txn.persist_stamp(next)?;
         Ok(next)
     }

@@ -39,13 +39,13 @@ impl Step<'_> {
 
     /// Moves past a stamp from elsewhere.
     pub(super) fn witness(&mut self, stamp: Stamp) -> Result<(), CoreError> {
-        let witnessed = self.txn.identity()?.stamp.witness(stamp);
+        let witnessed = self.txn.last_stamp()?.witness(stamp);
         Ok(self.txn.persist_stamp(witnessed)?)
     }
 
     /// The library; founded before the first step.
     pub(super) fn library(&self) -> Result<LibraryId, CoreError> {
-        Ok(self.txn.identity()?.library.expect("the core founds a library when it begins"))
+        Ok(self.txn.library()?.expect("the core founds a library when it begins"))
     }
 
     /// State of the own log; begun before the first step.

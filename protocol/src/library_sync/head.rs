@@ -27,7 +27,7 @@ pub struct Head {
     pub set_hash: [u8; 32],
     /// The highest membership epoch it has applied.
     pub membership: u64,
-    /// When it was made. Grows with every head of the device.
+    /// When its author first said this. Grows with everything new that it says.
     pub stamp: Stamp,
     /// The author's wall clock in milliseconds, to measure the offset by.
     pub wall_ms: u64,
@@ -115,12 +115,17 @@ impl SignedHead {
         Self { head: bytes, signature }
     }
 
-    /// Checks size, form and signature, in this order.
-    pub fn verify(&self) -> Result<Head, HeadError> {
+    /// What it claims to be: checks size and form, and not the signature.
+    pub fn claimed(&self) -> Result<Head, HeadError> {
         if self.head.len() > HEAD_BYTES_MAX {
             return Err(HeadError::TooLarge);
         }
-        let head: Head = codec::decode(&self.head)?;
+        Ok(codec::decode(&self.head)?)
+    }
+
+    /// Checks size, form and signature, in this order.
+    pub fn verify(&self) -> Result<Head, HeadError> {
+        let head = self.claimed()?;
         let key = VerifyingKey::from_bytes(head.device.as_bytes()).map_err(|_| HeadError::Signature)?;
         let signature = Signature::from_slice(&self.signature).map_err(|_| HeadError::Signature)?;
         key.verify_strict(&signed_bytes(&self.head), &signature).map_err(|_| HeadError::Signature)?;

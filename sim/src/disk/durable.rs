@@ -43,6 +43,8 @@ pub enum NamesLeft {
     PerDirectory,
     /// Any, in order for each name and each object.
     PerName,
+    /// All but one, and what rests on that.
+    ButOne,
 }
 
 /// Which unsynced contents outlive a power cut.
@@ -69,10 +71,17 @@ pub struct Survival {
 
 impl Survival {
     /// Every combination.
-    pub const ALL: [Self; 20] = {
-        let names = [NamesLeft::None, NamesLeft::All, NamesLeft::Earlier, NamesLeft::PerDirectory, NamesLeft::PerName];
+    pub const ALL: [Self; 24] = {
+        let names = [
+            NamesLeft::None,
+            NamesLeft::All,
+            NamesLeft::Earlier,
+            NamesLeft::PerDirectory,
+            NamesLeft::PerName,
+            NamesLeft::ButOne,
+        ];
         let data = [DataLeft::None, DataLeft::All, DataLeft::Some, DataLeft::Torn];
-        let mut all = [Self { names: NamesLeft::None, data: DataLeft::None }; 20];
+        let mut all = [Self { names: NamesLeft::None, data: DataLeft::None }; 24];
         let mut n = 0;
         while n < all.len() {
             all[n] = Self { names: names[n / data.len()], data: data[n % data.len()] };
@@ -132,15 +141,24 @@ impl Volume {
         }
     }
 
+    /// A file that is synced keeps the name it was moved to: journals know no other way. The name under which it was
+    /// made is another matter, and nobody promises it.
+    pub(super) fn save_moves_of(&mut self, id: ObjectId) {
+        let moved = |slot: &Slot| slot.was.as_ref().is_some_and(|was| was.object == id);
+        if self.unsynced.iter().any(|op| op.slots.iter().any(moved)) {
+            self.save_names_of(id);
+        }
+    }
+
     pub(super) fn save_all(&mut self) {
         while let Some((_, id)) = self.dirty.first().copied() {
             self.save(id);
         }
     }
 
-    /// The names in a directory reach the platter, and whatever they rest on.
-    pub(super) fn save_names_of(&mut self, dir: ObjectId) {
-        let mut reached = BTreeSet::from([dir]);
+    /// The names in a directory, or of an object, reach the platter, and whatever they rest on.
+    pub(super) fn save_names_of(&mut self, id: ObjectId) {
+        let mut reached = BTreeSet::from([id]);
         let mut waiting = std::mem::take(&mut self.unsynced);
         let mut now = Vec::new();
         let mut later = std::collections::VecDeque::new();
@@ -212,6 +230,8 @@ impl Volume {
     fn choose_names(&mut self, names: NamesLeft, stream: &mut Stream) {
         let ops = std::mem::take(&mut self.unsynced);
         let cut = stream.index(ops.len() + 1);
+        // Of half of them one of the last: what is done last is what is synced least.
+        let lost_one = if stream.chance(500_000) { cut } else { ops.len().saturating_sub(1 + stream.index(4)) };
         let mut lost = Lost::default();
         for (n, op) in ops.into_iter().enumerate() {
             let chance = stream.chance(500_000);
@@ -220,6 +240,7 @@ impl Volume {
                 NamesLeft::All => true,
                 NamesLeft::Earlier => n < cut,
                 NamesLeft::PerDirectory | NamesLeft::PerName => chance && !lost.bars(&op, names),
+                NamesLeft::ButOne => n != lost_one && !lost.bars(&op, names),
             };
             if kept {
                 self.write_names(&op);
@@ -242,6 +263,8 @@ impl Volume {
             DataLeft::None => (old.content, false),
             DataLeft::All => (content.clone(), true),
             DataLeft::Some => (if kept { content.clone() } else { old.content }, kept),
+            // Only its metadata changed.
+            DataLeft::Torn if content.is_copy_of(&old.content) => (old.content, meta_kept),
             DataLeft::Torn => (torn(&old.content, content, *low, &mut stream), meta_kept),
         };
         if !meta_kept {

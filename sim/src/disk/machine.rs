@@ -173,10 +173,13 @@ impl Machine {
 
     pub(super) fn sync_file(&mut self, (volume, id): Address) -> Result<()> {
         self.counts.syncs += 1;
-        let lie = self.lies.skip_file_sync;
+        let lies = self.lies;
         let volume = self.volume_mut(volume)?;
-        if !lie {
+        if !lies.skip_file_sync {
             volume.save(id);
+        }
+        if !lies.skip_dir_sync {
+            volume.save_moves_of(id);
         }
         Ok(())
     }

@@ -76,7 +76,7 @@ impl Process {
         act: impl FnOnce(&mut Machine, Moment, Option<u64>) -> Result<T> + Send,
     ) -> io::Result<T> {
         let (takes_ns, yields) = self.shared.with(|Machine { faults, stream, .. }| {
-            let takes_ns = if faults.call_takes_ns > 0 { stream.around(faults.call_takes_ns) } else { 0 };
+            let takes_ns = if faults.call_takes_ns > 0 { 1 + stream.around(faults.call_takes_ns) } else { 0 };
             (takes_ns, faults.yield_ppm > 0 && stream.chance(faults.yield_ppm))
         });
         if takes_ns > 0 {

@@ -133,7 +133,7 @@ impl User {
 
     /// Removes a directory and everything in it, or something else.
     pub fn remove_tree(&self, path: &str) -> Result<()> {
-        self.on(path, |machine, spot, rest, now| remove_tree(machine, spot, rest, now))
+        self.on(path, remove_tree)
     }
 
     /// Makes a symbolic link.
@@ -167,11 +167,14 @@ impl User {
         })
     }
 
-    /// Makes content and metadata of a file durable.
+    /// Makes content and metadata of a file durable, or the names in a directory.
     pub fn sync(&self, path: &str) -> Result<()> {
         self.on(path, |machine, spot, rest, _| {
             let id = machine.find(spot, rest)?;
-            machine.sync_file((spot.volume, id))
+            match machine.volume(spot.volume)?.object(id).kind() {
+                FileKind::Directory => machine.sync_dir(spot, rest),
+                FileKind::File | FileKind::Symlink | FileKind::Special => machine.sync_file((spot.volume, id)),
+            }
         })
     }
 

@@ -30,12 +30,12 @@ const DUPLICATE_AFTER: Nanos = 3 * SECOND;
 
 impl Net {
     /// A device lets in exactly these from now on.
-    pub(super) fn allow(&self, device: DeviceIndex, library: LibraryId, members: BTreeSet<DeviceId>) {
+    pub(super) fn allow(&self, device: DeviceIndex, library: LibraryId, members: &BTreeSet<DeviceId>) {
         let now = self.world.now();
         let mut state = self.lock();
         let Some(life) = state.life_mut(device) else { return };
         life.library = Some(library);
-        life.members = members.clone();
+        life.members.clone_from(members);
         let strangers: Vec<DeviceIndex> = (0..state.nodes.len() as DeviceIndex)
             .filter(|other| !members.contains(&state.nodes[*other as usize].id))
             .collect();

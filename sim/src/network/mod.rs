@@ -229,7 +229,7 @@ pub struct SimNetwork {
 
 impl SimNetwork {
     /// Lets in exactly these devices from now on, and gossips among the members of `library`.
-    pub fn allow(&self, library: LibraryId, members: BTreeSet<DeviceId>) {
+    pub fn allow(&self, library: LibraryId, members: &BTreeSet<DeviceId>) {
         if self.handle.lives() {
             self.net.allow(self.device, library, members);
         }

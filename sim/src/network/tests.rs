@@ -34,7 +34,7 @@ impl Room {
             room.devices.push(device);
         }
         for device in 0..count {
-            room.devices[device as usize].0.allow(library(), (0..count).map(id).collect());
+            room.devices[device as usize].0.allow(library(), &(0..count).map(id).collect());
         }
         room.run(2 * SECOND);
         room
@@ -94,8 +94,7 @@ impl Room {
             *lock(&into) = Some(result);
         });
         self.run(span);
-        let result = lock(&answer).take();
-        result
+        lock(&answer).take()
     }
 }
 
@@ -118,7 +117,7 @@ fn who_is_no_member_is_not_connected() {
     let mut up = room.notes(0);
     up.sort();
     assert_eq!(up, ["up 2", "up 3"]);
-    room.devices[0].0.allow(library(), BTreeSet::from([id(2)]));
+    room.devices[0].0.allow(library(), &BTreeSet::from([id(2)]));
     room.run(2 * SECOND);
     assert_eq!((room.notes(0), room.notes(1).pop()), (vec!["down 2".to_owned()], Some("down 1".to_owned())));
     assert_eq!(room.echo(&[1], SECOND), Some(Err(NetworkError::Disconnected)));
@@ -154,7 +153,7 @@ fn a_power_cut_is_noticed_late_and_a_good_bye_at_once() {
     room.run(2 * SECOND);
     assert_eq!(room.notes(0), ["down 2"]);
     room.devices[1] = room.start(1, 1);
-    room.devices[1].0.allow(library(), BTreeSet::from([id(0)]));
+    room.devices[1].0.allow(library(), &BTreeSet::from([id(0)]));
     room.run(8 * SECOND);
     assert_eq!((room.notes(0), room.notes(1)), (vec!["up 2".to_owned()], vec!["up 1".to_owned()]));
     room.net.end(1, Ending::Told);

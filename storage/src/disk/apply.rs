@@ -10,6 +10,7 @@
 //! path is absent. Parents are never made here; they are items of their own.
 
 use std::io;
+use std::sync::atomic::Ordering;
 
 use tidegate_protocol::file_sync::PreImage;
 use tidegate_protocol::index::{FileFacts, StatMark};
@@ -168,7 +169,18 @@ impl<R: RootDir> Workshop<R> {
             self.give_back(path, None, &swap, item).await?;
             return Err(refuse_target(e));
         }
+        self.settle_name(&new).await?;
         self.trash.keep(&swap, path).await
+    }
+
+    /// Makes the new name durable before the old content leaves its place for the trash: the two are different
+    /// changes, and a crash that kept only the second would leave nothing at the path, and nobody to take it up.
+    pub(super) async fn settle_name(&self, target: &TreePath) -> Result<(), Refused> {
+        match self.root.sync_dir(&target.parent().unwrap_or_default()).await {
+            // Whoever removed or replaced it did so after us.
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(()),
+            other => Ok(other?),
+        }
     }
 
     /// Sets modification time and executable bit of a file whose content is right.
@@ -260,6 +272,7 @@ impl<R: RootDir> Workshop<R> {
                     return Err(Refused::TargetChanged { kept: self.give_back(path, None, &swap, staged.item).await? });
                 }
                 let named = self.name_new(staged, &target).await;
+                self.settle_name(&target).await?;
                 let trashed = self.trash.keep(&swap, path).await?;
                 return named.map(|()| trashed);
             }
@@ -337,6 +350,7 @@ impl<R: RootDir> Workshop<R> {
         let mut found = file.metadata().await?;
         if found.mark.mtime_ns != facts.mtime_ns || found.executable != facts.executable {
             file.set_metadata(facts.mtime_ns, facts.executable).await?;
+            self.marked.store(true, Ordering::Relaxed);
             found = file.metadata().await?;
         }
         match reading::read(&self.root, target, &mut Vec::new()).await {

@@ -99,6 +99,7 @@ impl<R: RootDir> Workshop<R> {
         let expected = came_out(&self.root, swap, &plan.path, None, &plan.expect, known).await?;
         let stands = self.root.metadata(&target).await?;
         if expected && stands.is_some() {
+            self.settle_name(&target).await?;
             self.trash.keep(swap, &plan.path).await?;
             done.finished += 1;
             return Ok(());

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use tidegate_protocol::file_sync::JobKey;
@@ -30,6 +31,8 @@ pub struct Workshop<R> {
     pub(super) trash: Trash<R>,
     /// Directories whose names changed since the last [`Workshop::sync_dirs`].
     pub(super) touched: Mutex<BTreeSet<TreePath>>,
+    /// Whether metadata of files in place changed since then, which no sync of a directory makes durable.
+    pub(super) marked: AtomicBool,
 }
 
 /// Which of an item's two names.
@@ -86,7 +89,7 @@ impl<R: RootDir> Workshop<R> {
         let staging = staging_top.child(&name(&job.to_string()));
         make_own_dir(&root, &staging).await?;
         let trash = Trash::open(root.clone(), job.conduit, job.generation).await?;
-        Ok(Self { root, staging, trash, touched: Mutex::default() })
+        Ok(Self { root, staging, trash, touched: Mutex::default(), marked: AtomicBool::new(false) })
     }
 
     /// Stages content that is in memory.
@@ -199,10 +202,10 @@ impl<R: RootDir> Workshop<R> {
         Ok(batch.into_iter().map(Ready).collect())
     }
 
-    /// Makes the names that were changed since the last call durable. An item is done only after it.
+    /// Makes the names and metadata that were changed since the last call durable. An item is done only after it.
     pub async fn sync_dirs(&self) -> Result<(), Refused> {
         let touched = std::mem::take(&mut *self.touched.lock().unwrap_or_else(PoisonError::into_inner));
-        if touched.len() > SYNC_ONE_BY_ONE_MAX {
+        if self.marked.swap(false, Ordering::Relaxed) || touched.len() > SYNC_ONE_BY_ONE_MAX {
             return Ok(self.root.sync_all().await?);
         }
         for dir in touched {

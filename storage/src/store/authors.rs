@@ -194,7 +194,7 @@ impl Txn {
         self.remove_prefix(Table::Trees, &author)?;
         self.remove_prefix(Table::BySequence, &author)?;
         // Facts stand by kind; there are few of them beside entries.
-        self.table(Table::Facts)?.retain(|key, _| !key.ends_with(&author))?;
+        self.table_mut(Table::Facts)?.retain(|key, _| !key.ends_with(&author))?;
         let (newest, fork) = (record.newest.take(), record.fork.take());
         *record = AuthorRecord { newest, fork, ..AuthorRecord::empty(record.number, record.epoch) };
         Ok(())

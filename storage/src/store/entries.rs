@@ -244,7 +244,7 @@ impl Txn {
     /// that this device does not have or has removed.
     pub fn announce(&mut self, location: LocationId, written: Vec<(EntryPath, Announced)>) -> Result<(), StoreError> {
         let Some(tree) = self.own_tree(location)? else { return Ok(()) };
-        let mut table = self.table(Table::Announced)?;
+        let mut table = self.table_mut(Table::Announced)?;
         for (path, announced) in written {
             table.insert(&path_key(tree, &path)[..], &record::encode(&announced)[..])?;
         }
@@ -272,7 +272,7 @@ impl Txn {
         paths: impl IntoIterator<Item = &'a EntryPath>,
     ) -> Result<(), StoreError> {
         let tree = self.tree(self.device(), location)?;
-        let mut table = self.table(Table::Announced)?;
+        let mut table = self.table_mut(Table::Announced)?;
         for path in paths {
             table.remove(&path_key(tree.number, path)[..])?;
         }

@@ -39,9 +39,21 @@ impl Reader {
     /// Who this device is.
     pub fn identity(&self) -> Result<Identity, StoreError> {
         let device = self.own_device()?;
-        let stamp = self.record(Table::Meta, STAMP_KEY)?.unwrap_or(Stamp::zero(device));
         let epoch = self.author(device)?.map(|author| author.epoch);
-        Ok(Identity { device, library: self.record(Table::Meta, LIBRARY_KEY)?, epoch, stamp })
+        Ok(Identity { device, library: self.library()?, epoch, stamp: self.last_stamp()? })
+    }
+
+    /// The library of this device, once it has founded or joined one.
+    pub fn library(&self) -> Result<Option<LibraryId>, StoreError> {
+        self.record(Table::Meta, LIBRARY_KEY)
+    }
+
+    /// The last stamp that this device may have used.
+    pub fn last_stamp(&self) -> Result<Stamp, StoreError> {
+        match self.record(Table::Meta, STAMP_KEY)? {
+            Some(stamp) => Ok(stamp),
+            None => Ok(Stamp::zero(self.own_device()?)),
+        }
     }
 
     /// A small value of the layers above; `None` if it was never set.
@@ -77,7 +89,7 @@ impl Txn {
 
     /// Stores a stamp before it is used. A stamp before the stored one is ignored: stamps never go back.
     pub fn persist_stamp(&mut self, stamp: Stamp) -> Result<(), StoreError> {
-        if stamp > self.identity()?.stamp {
+        if stamp > self.last_stamp()? {
             self.put(Table::Meta, STAMP_KEY, &record::encode(&stamp))?;
         }
         Ok(())

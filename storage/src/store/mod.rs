@@ -63,13 +63,14 @@ struct Held {
 impl Store {
     /// Begins the one write transaction; waits while another one is open. Dropping it undoes it.
     pub fn write(&self) -> Result<Txn, StoreError> {
-        Ok(Txn::new(self.0.database.begin_write()?, self.0.device))
+        let txn = self.0.database.begin_write()?;
+        Ok(Txn::new(txn, self.read()?, self.0.device))
     }
 
     /// A snapshot of the last commit. It stays as it is whatever is committed later, and may be sent to and
     /// shared by threads; while it lives, redb keeps the pages it sees.
     pub fn read(&self) -> Result<Snapshot, StoreError> {
-        Ok(Snapshot { txn: self.0.database.begin_read()?, tables: std::array::from_fn(|_| OnceLock::new()) })
+        Ok(Snapshot::new(self.0.database.begin_read()?))
     }
 
     /// Whose replica this is.
@@ -95,6 +96,10 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    fn new(txn: ReadTransaction) -> Self {
+        Self { txn, tables: std::array::from_fn(|_| OnceLock::new()) }
+    }
+
     /// Opening a table costs a look-up, so each is opened once.
     fn table(&self, table: Table) -> Result<&OpenTable, StoreError> {
         let slot = &self.tables[table as usize];

@@ -16,7 +16,7 @@ use tidegate_protocol::id::DeviceId;
 use super::error::{Foreign, StoreError};
 use super::migrate::{self, FORMAT};
 use super::tables::Table;
-use super::{Held, Store, Txn, meta, record};
+use super::{Held, Snapshot, Store, Txn, meta, record};
 
 /// redb's page cache, in bytes; resident memory follows it. A million entries are read at the same speed
 /// with more.
@@ -110,9 +110,11 @@ fn inspect(database: &Database, device: DeviceId) -> Result<u32, StoreError> {
 
 /// The first commit: all tables, format and owner.
 fn initialise(database: &Database, device: DeviceId) -> Result<(), StoreError> {
-    let txn = Txn::new(database.begin_write()?, device);
+    let txn = database.begin_write()?;
+    let before = Snapshot::new(database.begin_read()?);
+    let txn = Txn::new(txn, before, device);
     for table in Table::ALL {
-        txn.table(table)?;
+        txn.table_mut(table)?;
     }
     txn.put(Table::Meta, meta::MAGIC_KEY, meta::MAGIC)?;
     txn.put(Table::Meta, meta::FORMAT_KEY, &FORMAT.to_be_bytes())?;

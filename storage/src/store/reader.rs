@@ -78,10 +78,16 @@ impl Tables for Snapshot {
 
 impl Tables for Txn {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        if let Some(before) = self.unchanged(table) {
+            return before.get(table, key);
+        }
         Ok(self.table(table)?.get(key)?.map(|guard| guard.value().to_vec()))
     }
 
     fn walk(&self, table: Table, range: KeyRange<'_>, order: Order, visit: &mut Visit<'_>) -> Result<(), StoreError> {
+        if let Some(before) = self.unchanged(table) {
+            return before.walk(table, range, order, visit);
+        }
         let table = self.table(table)?;
         let pairs = table.range::<&[u8]>(range)?;
         match order {

@@ -330,8 +330,8 @@ impl<'t> Stage<'t> {
         }
         let mut logged = Vec::with_capacity(self.pending.len());
         {
-            let mut entries = txn.table(Table::Entries)?;
-            let mut facts = txn.table(Table::Facts)?;
+            let mut entries = txn.table_mut(Table::Entries)?;
+            let mut facts = txn.table_mut(Table::Facts)?;
             for Pending { place, incoming: Incoming { row, mark }, mark_only, .. } in self.pending {
                 let sequence = row.sequence;
                 match (&place, row.body) {
@@ -354,7 +354,7 @@ impl<'t> Stage<'t> {
         self.superseded.sort_unstable();
         logged.sort_unstable_by_key(|(sequence, _)| *sequence);
         {
-            let mut by_sequence = txn.table(Table::BySequence)?;
+            let mut by_sequence = txn.table_mut(Table::BySequence)?;
             for sequence in self.superseded {
                 by_sequence.remove(&sequence_key(self.author.number, sequence)[..])?;
             }

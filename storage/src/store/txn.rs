@@ -1,24 +1,37 @@
 //! The one write transaction, and the primitives on which every typed write is written.
 
+use std::cell::Cell;
+
 use redb::WriteTransaction;
 use tidegate_protocol::id::DeviceId;
 
+use super::Snapshot;
 use super::error::StoreError;
 use super::reader::upper;
 use super::tables::{Table, after_prefix};
 
 /// A write transaction. [`Txn::commit`] makes it durable; dropping it undoes all of it.
 pub struct Txn {
-    txn: WriteTransaction,
+    writing: WriteTransaction,
+    /// What was there when it began. It is read from as long as nothing was changed: that is much cheaper.
+    before: Snapshot,
     device: DeviceId,
+    /// Whether anything was changed so far.
+    changed: Cell<bool>,
 }
 
 /// A table open for writing. A table is open once at a time, so it is never held across another method.
 pub(super) type WriteTable<'a> = redb::Table<'a, &'static [u8], &'static [u8]>;
 
 impl Txn {
-    pub(super) const fn new(txn: WriteTransaction, device: DeviceId) -> Self {
-        Self { txn, device }
+    /// `before` was begun after `writing`, so no commit lies between them.
+    pub(super) const fn new(writing: WriteTransaction, before: Snapshot, device: DeviceId) -> Self {
+        Self { writing, before, device, changed: Cell::new(false) }
+    }
+
+    /// What a table's reads see, as long as nothing was changed. A table that a migration has yet to make is not in it.
+    pub(super) fn unchanged(&self, table: Table) -> Option<&Snapshot> {
+        Some(&self.before).filter(|before| !self.changed.get() && before.table(table).is_ok())
     }
 
     /// Whose replica this is.
@@ -26,30 +39,40 @@ impl Txn {
         self.device
     }
 
-    /// Commits. When it returns, everything is on the disk; on an error nothing of it is.
+    /// Commits. When it returns, everything is on the disk; on an error nothing of it is. Where nothing was
+    /// changed there is nothing to make durable, and the disk is left alone.
     pub fn commit(self) -> Result<(), StoreError> {
-        Ok(self.txn.commit()?)
+        // The pages that it alone still sees need not be kept.
+        drop(self.before);
+        if self.changed.get() { Ok(self.writing.commit()?) } else { Ok(self.writing.abort()?) }
     }
 
+    /// A table to change.
+    pub(super) fn table_mut(&self, table: Table) -> Result<WriteTable<'_>, StoreError> {
+        self.changed.set(true);
+        self.table(table)
+    }
+
+    /// A table to read, as this transaction sees it.
     pub(super) fn table(&self, table: Table) -> Result<WriteTable<'_>, StoreError> {
-        Ok(self.txn.open_table(table.definition())?)
+        Ok(self.writing.open_table(table.definition())?)
     }
 
     pub(super) fn put(&self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.table(table)?.insert(key, value)?;
+        self.table_mut(table)?.insert(key, value)?;
         Ok(())
     }
 
     /// Removes a key. Says whether it was there.
     pub(super) fn remove(&self, table: Table, key: &[u8]) -> Result<bool, StoreError> {
-        Ok(self.table(table)?.remove(key)?.is_some())
+        Ok(self.table_mut(table)?.remove(key)?.is_some())
     }
 
     /// Removes all keys that start with `prefix`.
     pub(super) fn remove_prefix(&self, table: Table, prefix: &[u8]) -> Result<(), StoreError> {
         let end = after_prefix(prefix);
         let range = (std::ops::Bound::Included(prefix), upper(end.as_deref()));
-        self.table(table)?.retain_in::<&[u8], _>(range, |_, _| false)?;
+        self.table_mut(table)?.retain_in::<&[u8], _>(range, |_, _| false)?;
         Ok(())
     }
 }

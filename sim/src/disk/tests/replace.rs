@@ -10,12 +10,12 @@ use tidegate_storage::disk::{
 
 use super::*;
 
-const OLD: &str = "old content";
-const NEW: &str = "new content, longer than the old one";
-const CALLS_MAX: u64 = 400;
+pub(super) const OLD: &str = "old content";
+pub(super) const NEW: &str = "new content, longer than the old one";
+pub(super) const CALLS_MAX: u64 = 400;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Op {
+pub(super) enum Op {
     InstallNew,
     InstallOver,
     InstallOverDirectory,
@@ -28,7 +28,7 @@ enum Op {
     SetMetadata,
 }
 
-const OPS: [Op; 10] = [
+pub(super) const OPS: [Op; 10] = [
     Op::InstallNew,
     Op::InstallOver,
     Op::InstallOverDirectory,
@@ -41,7 +41,7 @@ const OPS: [Op; 10] = [
     Op::SetMetadata,
 ];
 
-fn path(text: &str) -> EntryPath {
+pub(super) fn path(text: &str) -> EntryPath {
     EntryPath::from_slashes(text.as_bytes()).unwrap()
 }
 
@@ -58,7 +58,7 @@ fn image(content: &str) -> PreImage {
     PreImage::File { content: ContentHash::of(content.as_bytes()), size: content.len() as u64 }
 }
 
-fn job() -> JobKey {
+pub(super) fn job() -> JobKey {
     let (conduit, device) = (ConduitId::from_bytes([4; 16]), DeviceId::from_bytes([2; 32]));
     JobKey { conduit, generation: 7, device, kind: JobKind::Copy }
 }
@@ -99,7 +99,7 @@ impl Op {
         Expect { image, mark: marked.then(|| user.metadata("/d/d/f").unwrap().mark) }
     }
 
-    fn planned(self, expect: &Expect) -> Planned {
+    pub(super) fn planned(self, expect: &Expect) -> Planned {
         let installs = match self {
             Self::InstallNew | Self::InstallOver | Self::InstallOverDirectory => Some(NewContent::File(facts(NEW))),
             Self::LinkOver => Some(NewContent::Symlink { target: NEW.into() }),
@@ -109,7 +109,12 @@ impl Op {
         Planned { path: path("d/f"), expect: expect.clone(), installs }
     }
 
-    async fn run(self, shop: &Workshop<SimRoot>, expect: &Expect, known: &KnownMap) -> Result<Applied, Refused> {
+    pub(super) async fn run(
+        self,
+        shop: &Workshop<SimRoot>,
+        expect: &Expect,
+        known: &KnownMap,
+    ) -> Result<Applied, Refused> {
         let (target, new) = (path("d/f"), facts(NEW));
         let applied = match self {
             Self::InstallNew | Self::InstallOver | Self::InstallOverDirectory | Self::LinkOver => {
@@ -131,7 +136,7 @@ impl Op {
         Ok(applied)
     }
 
-    const fn before(self) -> Shows {
+    pub(super) const fn before(self) -> Shows {
         match self {
             Self::InstallNew | Self::Rename | Self::MakeDirectory => Shows::Nothing,
             Self::InstallOverDirectory => Shows::Directory,
@@ -142,7 +147,7 @@ impl Op {
         }
     }
 
-    const fn done(self) -> Shows {
+    pub(super) const fn done(self) -> Shows {
         match self {
             Self::LinkOver => Shows::Link(NEW),
             Self::MakeDirectory | Self::MakeDirectoryOver => Shows::Directory,
@@ -154,6 +159,10 @@ impl Op {
             | Self::RenameOver
             | Self::SetMetadata => Shows::File(NEW),
         }
+    }
+
+    pub(super) fn holds_old(self) -> bool {
+        self.held().contains(&OLD)
     }
 
     /// What users wrote and must still be there.
@@ -173,7 +182,7 @@ impl Op {
 
 /// What a path shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shows {
+pub(super) enum Shows {
     Nothing,
     Directory,
     File(&'static str),
@@ -182,7 +191,7 @@ enum Shows {
     Torn,
 }
 
-fn shows(user: &User) -> Shows {
+pub(super) fn shows(user: &User) -> Shows {
     let whole = |bytes: &[u8]| [OLD, NEW].into_iter().find(|text| text.as_bytes() == bytes);
     match user.metadata("/d/d/f").map(|found| found.kind) {
         Err(_) => Shows::Nothing,
@@ -195,18 +204,21 @@ fn shows(user: &User) -> Shows {
 }
 
 /// One op on one disk.
-struct World {
-    disk: Disk,
-    user: User,
-    op: Op,
-    expect: Expect,
-    known: KnownMap,
-    exchanges: bool,
+pub(super) struct World {
+    pub(super) disk: Disk,
+    pub(super) user: User,
+    pub(super) op: Op,
+    pub(super) expect: Expect,
+    pub(super) known: KnownMap,
+    pub(super) exchanges: bool,
 }
 
 impl World {
     fn new(seed: u64, op: Op, exchanges: bool, marked: bool) -> Self {
-        let disk = disk(seed, VolumeSpec { exchanges, ..VolumeSpec::plain(2) });
+        Self::on(disk(seed, VolumeSpec { exchanges, ..VolumeSpec::plain(2) }), op, exchanges, marked)
+    }
+
+    pub(super) fn on(disk: Disk, op: Op, exchanges: bool, marked: bool) -> Self {
         let marker = Marker {
             location: LocationId::from_bytes([1; 16]),
             device: DeviceId::from_bytes([2; 32]),
@@ -228,13 +240,13 @@ impl World {
         Self { disk, user, op, expect, known, exchanges }
     }
 
-    fn root(&self) -> std::io::Result<SimRoot> {
+    pub(super) fn root(&self) -> std::io::Result<SimRoot> {
         let view = self.disk.start();
         block_on(view.open_root(Path::new("/d")))
     }
 
-    /// The job as a node runs it that has just started: open, recover if it ran before, act, sync, clean.
-    /// The process dies at the call of that number.
+    /// The job as a node runs it that has just started: open, recover if it ran before, act, sync, clean. The
+    /// process dies at the call of that number.
     fn run(&self, again: bool, dies_at: Option<u64>) -> Result<(), Refused> {
         let root = self.root()?;
         self.disk.faults(|faults| faults.die_at = dies_at);
@@ -270,14 +282,17 @@ impl World {
     }
 
     /// What must hold when all is over, and outlive the worst power cut.
-    fn check_done(&self) {
+    pub(super) fn check_done(&self, cut: bool) {
         self.check("done");
         self.disk.power_cut(Survival { names: NamesLeft::None, data: DataLeft::None });
         self.check("done and cut");
         assert_eq!(shows(&self.user), self.op.done(), "DURABLE {self}");
         let staging = self.user.list("/d/.tidegate/staging").unwrap();
         assert!(staging.is_empty(), "nothing is left staged {self}");
-        self.check_metadata();
+        // A rename that had happened before a cut is left as it is; setting its metadata is an item of the next run.
+        if !cut || !matches!(self.op, Op::Rename | Op::RenameOver) {
+            self.check_metadata();
+        }
     }
 
     fn check_metadata(&self) {
@@ -294,8 +309,8 @@ impl std::fmt::Display for World {
     }
 }
 
-/// The power is cut at the n-th call, for every n; then once more at the m-th call of what follows.
-fn check_cuts(op: Op, exchanges: bool, marked: bool, second: bool) {
+/// The power is cut at the n-th call, for every n, with every survival.
+fn check_cuts(op: Op, exchanges: bool, marked: bool) {
     for n in 1..CALLS_MAX {
         let mut reached = false;
         for (seed, survival) in Survival::ALL.into_iter().enumerate() {
@@ -305,12 +320,9 @@ fn check_cuts(op: Op, exchanges: bool, marked: bool, second: bool) {
             if died {
                 world.disk.power_cut(survival);
                 world.check("cut");
-                if second {
-                    cut_again(&world, n, seed as u64);
-                }
                 world.run(true, None).unwrap_or_else(|e| panic!("{e} after {survival:?} at {n} {world}"));
             }
-            world.check_done();
+            world.check_done(died);
         }
         if !reached {
             assert!(n > 10, "it does not take {n} calls");
@@ -320,11 +332,31 @@ fn check_cuts(op: Op, exchanges: bool, marked: bool, second: bool) {
     panic!("{op:?} does not end within {CALLS_MAX} calls");
 }
 
-fn cut_again(world: &World, n: u64, seed: u64) {
-    let at = 1 + (n * 7 + seed * 3) % 40;
-    if world.run(true, Some(at)).is_err() {
-        world.disk.power_cut(Survival::ALL[(seed as usize * 7 + n as usize) % Survival::ALL.len()]);
-        world.check("cut again");
+/// The process is killed at its n-th call, or the power is cut; what takes up after it is cut at its m-th.
+fn check_second_cuts(op: Op, exchanges: bool, seeds: u64) {
+    for n in (1..CALLS_MAX).take_while(|n| World::new(1, op, exchanges, false).run(false, Some(*n)).is_err()) {
+        for m in 1..CALLS_MAX {
+            let mut reached = false;
+            for seed in 0..seeds {
+                let mut stream = Draws::new(seed).stream(Kind::Plan, n, m);
+                let world = World::new(stream.next_u64(), op, exchanges, false);
+                assert!(world.run(false, Some(n)).is_err(), "{world}");
+                if stream.chance(500_000) {
+                    world.disk.power_cut(Survival::draw(&mut stream));
+                    world.check("cut");
+                }
+                if world.run(true, Some(m)).is_err() {
+                    reached = true;
+                    world.disk.power_cut(Survival::draw(&mut stream));
+                    world.check("cut again");
+                    world.run(true, None).unwrap_or_else(|e| panic!("{e} after {n} and {m} {world}"));
+                }
+                world.check_done(true);
+            }
+            if !reached {
+                break;
+            }
+        }
     }
 }
 
@@ -332,8 +364,8 @@ fn cut_again(world: &World, n: u64, seed: u64) {
 fn a_power_cut_at_any_call_loses_nothing_and_the_job_goes_on() {
     for op in OPS {
         for marked in [false, true] {
-            check_cuts(op, true, marked, false);
-            check_cuts(op, false, marked, false);
+            check_cuts(op, true, marked);
+            check_cuts(op, false, marked);
         }
     }
 }
@@ -341,8 +373,8 @@ fn a_power_cut_at_any_call_loses_nothing_and_the_job_goes_on() {
 #[test]
 fn a_second_power_cut_while_recovering_loses_nothing_either() {
     for op in OPS {
-        check_cuts(op, true, false, true);
-        check_cuts(op, false, false, true);
+        check_second_cuts(op, true, 1);
+        check_second_cuts(op, false, 4);
     }
 }
 
