@@ -6,7 +6,7 @@
 
 use tidegate_storage::disk::FileKind;
 
-use crate::disk::{Content as Bytes, Disk, User, UserFile};
+use crate::disk::{Content as Bytes, Disk, Picture, User, UserFile};
 use crate::ghost::Ghost;
 use crate::plan::{Content, Deed, Millis, Place, Style};
 use crate::random::{Draws, Kind, Stream};
@@ -21,6 +21,7 @@ pub struct SlowSave {
     /// Time between two pieces.
     pub pause: Millis,
     file: UserFile,
+    disk: Disk,
     place: Place,
     bytes: Vec<u8>,
     written: usize,
@@ -48,6 +49,7 @@ struct Doing<'a> {
     at: Millis,
     device: usize,
     user: User,
+    disk: Disk,
     ghost: &'a mut Ghost,
     draw: Stream,
     number: u32,
@@ -73,7 +75,7 @@ impl Users {
     ) -> Came {
         let draw = self.draws.stream(Kind::User, device as u64, 0).below_key(u64::from(number));
         let seed = self.draws.stream(Kind::Content, 0, 0).next_u64();
-        let mut doing = Doing { at, device, user: disk.user(), ghost, draw, number, made: 0, seed };
+        let mut doing = Doing { at, device, user: disk.user(), disk: disk.clone(), ghost, draw, number, made: 0, seed };
         match doing.deed(deed, active) {
             Some(came) => came,
             None => Came::ToNothing,
@@ -108,7 +110,9 @@ impl Users {
             return Some(save);
         }
         let whole = Bytes::new(&save.bytes);
-        if there == whole {
+        // A file that a conduit has deleted for good while it was written holds its bytes for nobody any more.
+        let named = save.disk.contents(Picture::Live).contains(&whole.hash());
+        if there == whole && named {
             let replaced = save.replaced.as_ref().map(Bytes::hash);
             ghost.wrote(at, save.device, (&save.place.location, &save.place.path), &whole, replaced);
         }
@@ -242,6 +246,7 @@ impl Doing<'_> {
                     device: self.device,
                     pause,
                     file,
+                    disk: self.disk.clone(),
                     place: at.clone(),
                     bytes,
                     written: 0,

@@ -39,3 +39,52 @@ holds = ["first"]
 "#,
     );
 }
+
+#[test]
+fn a_disk_that_keeps_whole_seconds_comes_to_rest() {
+    check(
+        r#"
+steps = [
+  "10s server touches Notes/a.txt",
+  "20s laptop touches Notes/b.txt",
+]
+[files]
+"laptop:Notes/a.txt" = "first"
+"laptop:Notes/b.txt" = "other"
+[[device]]
+name = "laptop"
+[[device]]
+name = "server"
+mtime_step_ns = 2000000000
+[[conduit]]
+name = "notes"
+from = "laptop:Notes"
+to = "server:Notes"
+[[expect]]
+verified = "notes"
+"#,
+    );
+}
+
+#[test]
+fn a_device_that_lost_its_index_does_not_hold_up_the_others() {
+    check(
+        r#"
+devices = ["desk", "laptop", "server"]
+steps = [
+  "10s desk loses-index",
+  "60s laptop is-killed for=5s",
+  "90s laptop writes Notes/a.txt 'second'",
+]
+[files]
+"laptop:Notes/a.txt" = "first"
+[[conduit]]
+name = "notes"
+from = "laptop:Notes"
+to = "server:Notes"
+[[expect]]
+tree = "server:Notes"
+files = { "a.txt" = "second" }
+"#,
+    );
+}

@@ -178,23 +178,20 @@ impl Core {
         };
         for (side, root) in [(Side::Source, &conduit.source), (Side::Target, &conduit.target)] {
             let mut paths = Vec::new();
-            match &named {
-                Some(named) => {
-                    for path in named {
-                        if self.row(step, root, path)?.as_ref().is_some_and(is_file) {
-                            paths.push(path.clone());
-                        }
+            if let Some(named) = &named {
+                for path in named {
+                    if self.row(step, root, path)?.as_ref().is_some_and(is_file) {
+                        paths.push(path.clone());
                     }
                 }
-                None => {
-                    let tree = step.txn.tree(root.device, root.location)?;
-                    step.txn.each_entry(tree, &root.dir, &mut |row| {
-                        if is_file(&row.state) {
-                            paths.extend(root.dir.relative(&row.path));
-                        }
-                        std::ops::ControlFlow::Continue(())
-                    })?;
-                }
+            } else {
+                let tree = step.txn.tree(root.device, root.location)?;
+                step.txn.each_entry(tree, &root.dir, &mut |row| {
+                    if is_file(&row.state) {
+                        paths.extend(root.dir.relative(&row.path));
+                    }
+                    std::ops::ControlFlow::Continue(())
+                })?;
             }
             todo.extend(paths.chunks(PATHS_MAX).map(|part| (side, part.to_vec())));
         }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidegate_protocol::file_sync::Conduit;
 use tidegate_protocol::id::{ConduitId, DeviceId, LocationId, Nonce};
 use tidegate_protocol::library_sync::gate;
-use tidegate_protocol::library_sync::{GateClosed, GateReason, Head, SignedHead};
+use tidegate_protocol::library_sync::{GateClosed, GateReason, Head, RootState, SignedHead};
 use tidegate_protocol::limits::ANSWER_MS_MAX;
 use tidegate_protocol::path::EntryPath;
 use tidegate_protocol::wire::{Request, Response};
@@ -23,6 +23,9 @@ use crate::env::{NetworkError, Now};
 
 /// Pause before an owner that gave no usable evidence is asked again, in milliseconds.
 const ASK_AGAIN_MS: u64 = 100;
+
+/// The same for an owner whose location is away or unknown to it, which moments do not change.
+const ASK_LATER_MS: u64 = 2_000;
 /// How long an owner holds its answer back while it settles, in milliseconds: less than an ask may take.
 const SETTLE_ANSWER_MS: u64 = ANSWER_MS_MAX / 4;
 /// How long a node that has just started waits to be told of its own past before it tells of itself, in
@@ -178,6 +181,11 @@ impl Core {
         if let Some(attempt) = attempt.and_then(|id| self.gate.attempts.get_mut(&id)) {
             let conduit = attempt.conduit;
             attempt.newer.remove(&asked.device);
+            let ends = step.txn.conduit(conduit)?.map(|conduit| owners(&conduit)).unwrap_or_default();
+            let is_away = |id: &LocationId| head.location(*id).is_none_or(|it| it.root != RootState::Present);
+            if ends.get(&asked.device).is_some_and(|locations| locations.iter().any(is_away)) {
+                attempt.again_ms.insert(asked.device, step.now.monotonic_ms + ASK_LATER_MS);
+            }
             let half_ms = (step.now.monotonic_ms - asked.asked.monotonic_ms) / 2;
             let doubt_ms = offset_ms.unsigned_abs() + half_ms;
             let evidence = Evidence { at_ms: step.now.monotonic_ms, head, offset_ms, doubt_ms, busy };

@@ -100,14 +100,23 @@ impl Core {
     /// Derives the members from the merged facts and tells the network.
     pub(super) fn refresh_members(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
         let devices = step.txn.devices()?;
-        // A revocation must not be forgotten while its author's rows are fetched anew: state it as well.
-        for device in devices.iter().filter(|device| device.state.value == DeviceState::Revoked) {
+        let highest = devices.iter().map(|device| device.membership).max().unwrap_or(0);
+        // Two things must not be forgotten while their author's rows are fetched anew, or if they never come back:
+        // a revocation, and how far the membership is. State them as well.
+        for device in &devices {
+            let revoked = device.state.value == DeviceState::Revoked;
+            if !revoked && device.membership < highest {
+                continue;
+            }
             let own = step.txn.fact(self.me, &FactKey::Device(device.id))?;
-            if !matches!(own, Some(Fact::Device(own)) if own.state == device.state) {
+            let stated = |own: &Device| {
+                (!revoked || own.state == device.state) && (device.membership < highest || own.membership == highest)
+            };
+            if !matches!(&own, Some(Fact::Device(own)) if stated(own)) {
                 step.put(vec![Change::fact(Fact::Device(device.clone()))])?;
             }
         }
-        self.library.membership = devices.iter().map(|d| d.membership).max().unwrap_or(0).max(self.library.membership);
+        self.library.membership = highest.max(self.library.membership);
         let members: std::collections::BTreeSet<DeviceId> = devices
             .iter()
             .filter(|device| device.state.value == DeviceState::Member && device.id != self.me)

@@ -1,17 +1,28 @@
 //! Clearing up after a job: its staging, and the trash of a permanent delete.
 
+use std::time::Duration;
+
 use tidegate_protocol::file_sync::JobKey;
 use tidegate_protocol::id::LocationId;
 use tidegate_storage::disk::{Refused, RootDir, Workshop, purge};
 
 use super::Context;
-use crate::env::Env;
+use crate::env::{Clock, Env};
 
-/// Clears up. What is not ours is kept in the trash; what fails is tried again with the next job's end.
+/// Longest pause before another try, in seconds.
+const PAUSE_S_MAX: u64 = 600;
+
+/// Clears up. What is not ours is kept in the trash. A disk that fails says nothing when it works again, so what
+/// fails is tried again, ever more rarely.
 pub(crate) async fn clean<E: Env>(context: Context<E>, location: LocationId, job: JobKey, purges: bool) {
-    let Some(root) = context.roots.get(location) else { return };
-    if let Err(refused) = run(root, &job, purges).await {
-        tracing::warn!(%job, %refused, "a job's staging could not be cleared");
+    let mut pause_s = 5;
+    while let Some(root) = context.roots.get(location)
+        && !context.inbox.is_closed()
+        && let Err(refused) = run(root, &job, purges).await
+    {
+        tracing::warn!(%job, %refused, "a job's staging could not be cleared; it is tried again");
+        context.env.clock().sleep(Duration::from_secs(pause_s)).await;
+        pause_s = (pause_s * 2).min(PAUSE_S_MAX);
     }
 }
 

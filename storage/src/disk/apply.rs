@@ -23,6 +23,9 @@ use super::refused::Refused;
 use super::stage::{NewContent, Ready, Slot, Staged, Workshop};
 use super::{File, FileKind, Metadata, RenameMode, RootDir, TreePath};
 
+/// Steps of time of the coarsest file system known (FAT), in nanoseconds.
+const COARSEST_TIME_NS: u64 = 2_000_000_000;
+
 /// A change that was made. It is durable after [`Workshop::sync_dirs`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
@@ -275,7 +278,7 @@ impl<R: RootDir> Workshop<R> {
     /// fetching, it makes an item that was done before a crash a cheap one.
     pub async fn already(&self, path: &EntryPath, facts: &FileFacts) -> Result<Option<StatMark>, Refused> {
         let found = holds(&self.root, &path.into(), &NewContent::File(*facts)).await?;
-        let right = found.filter(|m| m.mark.mtime_ns == facts.mtime_ns && m.executable == facts.executable);
+        let right = found.filter(|m| is_same_time(m.mark.mtime_ns, facts.mtime_ns) && m.executable == facts.executable);
         Ok(right.map(|metadata| metadata.mark))
     }
 
@@ -384,17 +387,28 @@ impl<R: RootDir> Workshop<R> {
     /// set can be told from an edit made in the instant before. `None` if the content is another by now.
     async fn settle_metadata(&self, target: &TreePath, facts: &FileFacts) -> Result<Option<StatMark>, Refused> {
         let file = self.root.open(target).await.map_err(refuse_target)?;
-        let found = file.metadata().await?;
+        let mut found = file.metadata().await?;
         if found.mark.mtime_ns != facts.mtime_ns || found.executable != facts.executable {
             file.set_metadata(facts.mtime_ns, facts.executable).await?;
             self.marked.store(true, Ordering::Relaxed);
+            found = file.metadata().await?;
         }
         match reading::read(&self.root, target, &mut Vec::new()).await {
-            Reading::Hashed(read) => Ok((read.facts == *facts).then_some(read.metadata.mark)),
+            Reading::Hashed(read) => {
+                // The disk may have made a coarser time of ours.
+                let as_set = FileFacts { mtime_ns: found.mark.mtime_ns, ..*facts };
+                let right = read.facts == as_set && is_same_time(found.mark.mtime_ns, facts.mtime_ns);
+                Ok(right.then_some(read.metadata.mark))
+            }
             Reading::Gone | Reading::NotAFile | Reading::Changing => Ok(None),
             Reading::Failed(e) => Err(e.into()),
         }
     }
+}
+
+/// Whether a disk may show `shown` for a time that was set to `wanted`: some keep whole seconds, FAT every second one.
+const fn is_same_time(shown: i64, wanted: i64) -> bool {
+    shown.abs_diff(wanted) < COARSEST_TIME_NS
 }
 
 /// Maps an error at the target path.
