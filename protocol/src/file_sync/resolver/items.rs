@@ -129,7 +129,9 @@ impl Merge<'_> {
         let Winner { side, version, file, whole } = winner;
         let (loser, now) = (side.other(), side.other() as usize);
         if node.entry(side).is_some() {
-            self.keep_on(side, Kept::Quietly);
+            for side in Side::BOTH {
+                self.keep_on(side, Kept::Quietly);
+            }
         }
         let expect = node.kind(loser).map_or(Some(PreImage::Absent), PreImage::of);
         let Some(expect) = expect else { return };
