@@ -81,6 +81,14 @@ fn the_target_holds_what_is_selected_and_keeps_what_is_its_own() {
         ("deselected, other content", held, &["p/a=2"], &[], chosen(&["p/b"], &[]), &["T: remove p/a"]),
         ("out of the selection", held, &["-p/a", "q/a=1"], &[], p(), &["T: remove p/a"]),
         ("everything", held, &[], &[], chosen(&[""], &[]), &["T: install k", "T: mkdir q", "T: install q/z.jpg"]),
+        (
+            "edited below what holds it",
+            held,
+            &["r/s=1", "r/s=2"],
+            &[],
+            chosen(&["p", "r/s"], &[]),
+            &["T: mkdir r", "T: install r/s"],
+        ),
         ("a pattern", held, &[], &[], chosen(&["p"], &["*.jpg"]), &["T: mkdir q", "T: install q/z.jpg"]),
     ] {
         let mut net = after(strategy, &["p/a=1", "p/b/c=2", "q/z.jpg=3", "k=0"], p(), source, target, then);
@@ -219,4 +227,12 @@ proptest! {
         let lost: Vec<_> = net.wanted.difference(&in_place).collect();
         prop_assert!(lost.is_empty(), "lost: {:?}", lost);
     }
+}
+
+#[test]
+fn a_directory_that_holds_what_is_replaced_stays() {
+    let only = || chosen(&["d/e"], &[]);
+    let mut net = after(ConflictStrategy::default(), &["d/e=1"], only(), &["d/e=2"], &[], only());
+    assert_eq!(shown(&net.plan(0)), ["T: install d/e over file"]);
+    assert_eq!(net.settle(), Some(1));
 }
