@@ -8,7 +8,7 @@ use super::places::Place;
 use super::walk::{Node, Nodes};
 use super::{bidirectional, copies};
 use crate::file_sync::{Action, Conflict, ConflictKind, ConflictOutcome, Item, PreImage, SyncMode};
-use crate::index::{EntryKind, FileFacts, Version};
+use crate::index::{EntryKind, EntryState, FileFacts, Version};
 use crate::path::{EntryPath, Name};
 
 impl Merge<'_> {
@@ -89,10 +89,20 @@ impl Merge<'_> {
 
     /// An end has nothing, and that won: its tombstone has seen what the other end's has.
     fn settle_absent(&mut self, side: Side, node: &Node, place: &Place, version: &Version) {
-        if self.adopts() && node.version(side) != version {
-            let (path, action) = (place.at[side as usize].clone(), Action::Adopt { version: version.clone() });
-            self.copy(side, Item { path, expect: PreImage::Absent, action });
+        let path = place.at[side as usize].clone();
+        if let Some(item) = self.tombstone(side, node, path, version) {
+            self.copy(side, item);
         }
+    }
+
+    /// Records a tombstone's version where it says anything new.
+    fn tombstone(&self, side: Side, node: &Node, path: EntryPath, version: &Version) -> Option<Item> {
+        // Where names fold, the tombstone of the very path may be of another life of the name than the row compared.
+        let row = node.spelled.as_ref().and_then(|_| self.view.side(side).entry(&path));
+        let known = row.as_ref().map_or_else(|| node.version(side), EntryState::version);
+        let version = version.join(known);
+        let is_news = self.adopts() && version != *known;
+        is_news.then(|| Item { path, expect: PreImage::Absent, action: Action::Adopt { version } })
     }
 
     fn adopts(&self) -> bool {
@@ -174,11 +184,7 @@ impl Merge<'_> {
         let (own, other) = (place.at[side as usize].clone(), place.at[side.other() as usize].clone());
         let remove = Action::RemoveDirectory { version: version.clone() };
         let removed = Item { path: own.clone(), expect: PreImage::Directory, action: remove };
-        let is_news = self.adopts() && node.version(side.other()) != &version;
-        let told = is_news.then(|| {
-            let action = Action::Adopt { version: version.clone() };
-            Item { path: other.clone(), expect: PreImage::Absent, action }
-        });
+        let told = self.tombstone(side.other(), node, other.clone(), &version);
         let lacking = made_again.map(|version| Lacking {
             side: side.other(),
             make: Item {
