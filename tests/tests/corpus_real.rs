@@ -8,7 +8,7 @@ use tidegate_tests::corpus::real::Pair;
 fn check(mode: Mode, rows: usize) {
     let corpus = Corpus::load().unwrap_or_else(|error| panic!("{error}"));
     let mut pair = Pair::start(env!("CARGO_BIN_EXE_tidegate-under-test")).unwrap_or_else(|error| panic!("{error}"));
-    let only = std::env::var("TIDEGATE_TEST_ROW").ok();
+    let only = std::env::var("CORPUS_ROW").ok();
     let mut table = Table::default();
     for scenario in corpus.scenario.iter().filter(|scenario| scenario.head.mode == mode) {
         if only.as_ref().is_none_or(|only| scenario.head.id == *only) {

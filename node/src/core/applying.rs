@@ -49,7 +49,7 @@ struct Running {
     /// The location that changes.
     location: LocationId,
     /// Paths of the leg at work whose outcome is still to come, by item and all together.
-    awaited: BTreeMap<u32, Vec<EntryPath>>,
+    expected: BTreeMap<u32, Vec<EntryPath>>,
     paths: BTreeSet<EntryPath>,
     /// What it rests on was withdrawn, and it has been told to stop.
     withdrawn: bool,
@@ -63,25 +63,25 @@ impl Running {
             retry_ms: None,
             current: Vec::new(),
             location,
-            awaited: BTreeMap::new(),
+            expected: BTreeMap::new(),
             paths: BTreeSet::new(),
             withdrawn: false,
         }
     }
 
     /// A leg goes to work.
-    fn await_all(&mut self, work: &[Work]) {
+    fn expect_all(&mut self, work: &[Work]) {
         self.leg = true;
         for work in work {
             let paths: Vec<EntryPath> = work.from.iter().chain([&work.path]).cloned().collect();
             self.paths.extend(paths.iter().cloned());
-            self.awaited.insert(work.index, paths);
+            self.expected.insert(work.index, paths);
         }
     }
 
     /// Outcomes of these items are known; answers where they acted.
     fn told(&mut self, items: &[u32]) -> Vec<EntryPath> {
-        let paths: Vec<EntryPath> = items.iter().filter_map(|index| self.awaited.remove(index)).flatten().collect();
+        let paths: Vec<EntryPath> = items.iter().filter_map(|index| self.expected.remove(index)).flatten().collect();
         for path in &paths {
             self.paths.remove(path);
         }
@@ -140,7 +140,7 @@ impl Applying {
 
     /// Whether a leg at work is about to tell what it wrote at a path: to look there before would take it for a
     /// change of somebody else.
-    pub(super) fn is_awaited(&self, location: LocationId, path: &EntryPath) -> bool {
+    pub(super) fn is_expected(&self, location: LocationId, path: &EntryPath) -> bool {
         self.running.values().any(|running| running.location == location && running.paths.contains(path))
     }
 
@@ -227,7 +227,7 @@ impl Core {
             let Some(running) = self.applying.running.get_mut(&job) else { return Ok(()) };
             running.next = next;
             if !work.is_empty() {
-                running.await_all(&work);
+                running.expect_all(&work);
                 let leg = self.leg(step, &record.spec, work)?;
                 step.out.push(leg);
                 return Ok(());
@@ -271,7 +271,7 @@ impl Core {
         let Some(running) = self.applying.running.get_mut(&job) else { return Ok(()) };
         running.leg = false;
         running.current.clear();
-        let untold: Vec<u32> = running.awaited.keys().copied().collect();
+        let untold: Vec<u32> = running.expected.keys().copied().collect();
         let paths = running.told(&untold);
         self.locations.look_now(step.now, running.location, &paths);
         let Some(record) = step.txn.job(&job)? else { return Ok(()) };

@@ -24,7 +24,7 @@ const DIRTY_PATHS_MAX: usize = 200_000;
 const SETTLES_MAX: u64 = 20;
 /// How long a job may keep a path to itself before it is looked at all the same, in milliseconds. It tells within
 /// one batch what it wrote.
-const AWAITED_MS: u64 = 10_000;
+const EXPECTED_MS: u64 = 10_000;
 /// Pause before a failed scan or a missing root is tried again, in milliseconds.
 const RETRY_MS: u64 = 5_000;
 
@@ -251,8 +251,8 @@ impl Core {
         let tree = step.txn.tree(self.me, id)?;
         for path in paths {
             // What a job has just written needs no quiet time: its stat is known.
-            let wait_ms = if self.applying.is_awaited(id, &path) {
-                AWAITED_MS
+            let wait_ms = if self.applying.is_expected(id, &path) {
+                EXPECTED_MS
             } else if step.txn.announced(tree, &path)?.is_some() {
                 0
             } else {

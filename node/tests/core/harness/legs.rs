@@ -52,7 +52,7 @@ impl World {
     }
 
     /// Does at once what a person chose.
-    pub(crate) fn put(&mut self, index: usize, leg: PutLeg) {
+    pub(crate) fn put(&mut self, index: usize, leg: &PutLeg) {
         let (mut written, mut failure) = (Vec::new(), None);
         for work in &leg.items {
             let tree = self.nodes[index].trees.get_mut(&leg.location).unwrap();

@@ -141,7 +141,7 @@ impl World {
                     self.queue.push_back(Event::Leg(index, start, job));
                 }
             }
-            Output::Put(leg) => self.put(index, leg),
+            Output::Put(leg) => self.put(index, &leg),
             Output::ReadContent(_) | Output::KeepTexts(_) | Output::Remember { .. } => {}
             Output::Clean { .. } => self.trace.push((index, "clean".to_owned())),
             Output::Event { event, .. } => self.happened.push((index, *event)),
