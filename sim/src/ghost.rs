@@ -157,10 +157,10 @@ impl Ghost {
             Actor::User => Writer::User,
             Actor::Node => Writer::Node,
         };
-        if writer == Writer::User {
-            if let Some(content) = change.destroyed() {
-                self.superseded(device, content.hash());
-            }
+        if writer == Writer::User
+            && let Some(content) = change.destroyed()
+        {
+            self.superseded(device, content.hash());
         }
         for (location, path) in [&places.at, &places.other].into_iter().flatten() {
             self.writers.insert((device, location.clone(), path.clone()), (writer, at));

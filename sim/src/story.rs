@@ -501,13 +501,11 @@ impl Reader<'_> {
 }
 
 fn meant<'a>(error: LineError, word: &str, known: impl Iterator<Item = &'a str> + Clone) -> LineError {
-    match nearest(word, known.clone()) {
-        Some(near) => error.help(format!("did you mean `{near}`?")),
-        None => {
-            let known: Vec<&str> = known.collect();
-            if known.is_empty() { error } else { error.help(format!("there are {}", known.join(", "))) }
-        }
+    if let Some(near) = nearest(word, known.clone()) {
+        return error.help(format!("did you mean `{near}`?"));
     }
+    let known: Vec<&str> = known.collect();
+    if known.is_empty() { error } else { error.help(format!("there are {}", known.join(", "))) }
 }
 
 /// The value of a word, the first if there is none.

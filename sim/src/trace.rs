@@ -60,7 +60,7 @@ impl Trace {
     pub fn event(&mut self, numbers: &[u64], words: impl FnOnce(&mut String) -> fmt::Result) {
         self.events += 1;
         self.hash = numbers.iter().fold(mix(self.hash), |hash, number| mix(hash ^ number));
-        if self.events % CHECKPOINT_EVENTS == 0 {
+        if self.events.is_multiple_of(CHECKPOINT_EVENTS) {
             self.checkpoints.push(self.hash);
         }
         if let Some(lines) = &mut self.lines {

@@ -333,12 +333,11 @@ impl Doing<'_> {
 
     fn strike(&mut self, location: &str, active: Option<&str>) -> Option<Came> {
         let top = Place { location: location.to_owned(), path: String::new() };
-        let path = match active {
-            Some(path) => path.to_owned(),
-            None => {
-                let files = self.files_below(&top);
-                files.get(self.draw.index(files.len().max(1)))?.clone()
-            }
+        let path = if let Some(path) = active {
+            path.to_owned()
+        } else {
+            let files = self.files_below(&top);
+            files.get(self.draw.index(files.len().max(1)))?.clone()
         };
         let at = Place { location: location.to_owned(), path };
         match self.draw.below(5) {

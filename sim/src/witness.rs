@@ -285,7 +285,9 @@ impl Machine for Watched {
         let count = inputs.len() as u64;
         let kinds = inputs.iter().fold(0, |kinds, input| crate::random::mix(kinds ^ kind_of_input(input)));
         let resolved = inputs.iter().any(|input| matches!(input, Input::Resolved { .. } | Input::Answer { .. }));
-        inputs.iter().for_each(|input| self.before(now, input));
+        for input in &inputs {
+            self.before(now, input);
+        }
         let begin = outputs.len();
         self.core.step(now, inputs, outputs)?;
         self.after(now, count, kinds, &outputs[begin..], resolved);

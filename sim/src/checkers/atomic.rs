@@ -4,7 +4,7 @@
 //! elsewhere. After a power cut, a file that a node had put there must still be whole; one that a user wrote a moment
 //! before may be torn, as with any program. And where the disk can exchange names, a replaced file is never away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_protocol::file_sync::{Action, PreImage};
 use tidegate_storage::disk::FileKind;
@@ -19,7 +19,7 @@ use crate::witness::Said;
 #[derive(Debug, Default)]
 pub(super) struct Atomic {
     /// Paths at which a leg that runs replaces a file by another one.
-    replacing: BTreeMap<(usize, String, String), ()>,
+    replacing: BTreeSet<(usize, String, String)>,
     /// What a node had put at a path that users see, by device, location and path, before the power was cut.
     before: BTreeMap<(String, String), Content>,
 }
@@ -39,13 +39,13 @@ impl Invariant for Atomic {
                 for (_, path, item) in items {
                     let installs = matches!(item.action, Action::InstallFile { .. });
                     if installs && matches!(item.expect, PreImage::File { .. }) {
-                        self.replacing.insert((*device, name.clone(), text(&path.to_slashes())), ());
+                        self.replacing.insert((*device, name.clone(), text(&path.to_slashes())));
                     }
                 }
             }
-            Seen::Said { device, said: Said::LegEnded { .. } } => self.replacing.retain(|(of, ..), ()| of != device),
+            Seen::Said { device, said: Said::LegEnded { .. } } => self.replacing.retain(|(of, ..)| of != device),
             Seen::BeforePowerCut(device) => {
-                self.replacing.retain(|(of, ..), ()| of != device);
+                self.replacing.retain(|(of, ..)| of != device);
                 self.before = installed(*device, ghost, scene);
             }
             Seen::PowerCut(device) => self.after_cut(*device, ghost, scene, wrong),
@@ -79,7 +79,7 @@ impl Atomic {
                     tell("strange", place, format!("the node put {strange} there, which nobody ever wrote"));
                 }
                 if let (None, Some(place)) = (&places.at, &places.other) {
-                    let replacing = self.replacing.contains_key(&(device, place.0.clone(), place.1.clone()));
+                    let replacing = self.replacing.contains(&(device, place.0.clone(), place.1.clone()));
                     if replacing && scene.plan().devices[device].exchange {
                         tell("absent", place, "a file that is to be replaced is away for a moment".to_owned());
                     }

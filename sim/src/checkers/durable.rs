@@ -4,7 +4,7 @@
 //! epoch. And when an item is reported as done, the platter holds its result at that moment: a power cut right after
 //! the report could not take it back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_protocol::file_sync::{Action, ItemOutcome, JobKey};
 use tidegate_protocol::hash::ContentHash;
@@ -23,14 +23,16 @@ pub(super) struct DurableBeforeSaid {
     /// The highest number that a device has said of itself, by epoch.
     said: BTreeMap<(DeviceId, u64), u64>,
     /// Devices that have started and not shown their state yet.
-    starting: BTreeMap<usize, ()>,
+    starting: BTreeSet<usize>,
     /// Where items of legs that run put which content.
     installs: BTreeMap<(usize, JobKey, u32), (String, String, ContentHash)>,
 }
 
 impl DurableBeforeSaid {
     fn state(&mut self, device: usize, state: &tidegate_protocol::library_sync::HeadRef) -> Option<String> {
-        self.starting.remove(&device)?;
+        if !self.starting.remove(&device) {
+            return None;
+        }
         let said = self.said.get(&(state.device, state.epoch.0)).copied()?;
         (state.sequence.0 < said)
             .then(|| format!("it starts at number {} of its log and had said {said}", state.sequence.0))
@@ -74,7 +76,7 @@ impl Invariant for DurableBeforeSaid {
 
     fn saw(&mut self, seen: &Seen<'_>, ghost: &Ghost, scene: &dyn Scene, wrong: &mut Vec<Violation>) {
         match seen {
-            Seen::Started(device) => drop(self.starting.insert(*device, ())),
+            Seen::Started(device) => drop(self.starting.insert(*device)),
             Seen::Did { device, deed: Deed::RestoreIndex | Deed::Wipe } => {
                 // What it said before is no promise of the index that it has now; its numbers are checked elsewhere.
                 let id = scene.id_of(*device);

@@ -105,8 +105,8 @@ impl Invariant for NoResurrection {
                     }
                 }
             }
-            Seen::PowerCut(_) => self.gone.clear(),
-            Seen::Did {
+            Seen::PowerCut(_)
+            | Seen::Did {
                 deed: Deed::Unmount(..) | Deed::Replace(..) | Deed::RestoreTree(_) | Deed::RestoreIndex | Deed::Wipe,
                 ..
             } => self.gone.clear(),

@@ -184,8 +184,12 @@ fn tell(args: &Args, found: &[Line], died: &[String], ms: u64) -> Outcome {
                 line.plan.as_deref().unwrap_or_default()
             );
         }
-        died.iter().for_each(|line| println!("DIED {line}"));
-        missing.iter().for_each(|mark| println!("NEVER REACHED {mark}"));
+        for line in died {
+            println!("DIED {line}");
+        }
+        for mark in &missing {
+            println!("NEVER REACHED {mark}");
+        }
         let rate = hours / (ms.max(1) as f64 / 60_000.0);
         println!("{} seeds, {} violations, {hours:.0} device-hours, {rate:.0} a minute", found.len(), broken.len());
     }

@@ -64,7 +64,9 @@ pub(super) fn main(args: &Args) -> Result<Outcome, Usage> {
         show(fates.last());
     }
     println!("\n{:<36} what became of it", "mutant");
-    fates.iter().for_each(|fate| show(Some(fate)));
+    for fate in &fates {
+        show(Some(fate));
+    }
     let fine = fates.iter().all(|(_, fate)| matches!(fate, Fate::Found(_) | Fate::Applies));
     let found = fates.iter().filter(|(_, fate)| matches!(fate, Fate::Found(_))).count();
     println!("{found} of {} found", fates.len());

@@ -52,6 +52,7 @@ pub struct Plan {
 }
 
 /// One device.
+#[expect(clippy::struct_excessive_bools, reason = "independent quirks, each by itself")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DevicePlan {
     /// Its name.

@@ -33,7 +33,7 @@ impl fmt::Display for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = self.0.0;
         write!(f, "{:02}:{:02}:{:02}", ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60)?;
-        if ms % 1_000 == 0 { Ok(()) } else { write!(f, ".{:03}", ms % 1_000) }
+        if ms.is_multiple_of(1_000) { Ok(()) } else { write!(f, ".{:03}", ms % 1_000) }
     }
 }
 

@@ -53,7 +53,7 @@ pub struct Word {
 /// The words of a line that have not been taken yet.
 #[derive(Debug, Clone)]
 pub struct Words {
-    words: Vec<Word>,
+    plain: Vec<Word>,
     options: Vec<(String, Word)>,
     end: usize,
 }
@@ -72,17 +72,17 @@ impl Words {
             at = end;
         }
         words.reverse();
-        Ok(Self { words, options, end: line.len() })
+        Ok(Self { plain: words, options, end: line.len() })
     }
 
     /// The next word, which must be there.
     pub fn next(&mut self, what: &str) -> Result<Word, LineError> {
-        self.words.pop().ok_or_else(|| LineError::new(self.end..self.end, format!("{what} is missing here")))
+        self.plain.pop().ok_or_else(|| LineError::new(self.end..self.end, format!("{what} is missing here")))
     }
 
     /// The next word, if there is one.
     pub fn maybe(&mut self) -> Option<Word> {
-        self.words.pop()
+        self.plain.pop()
     }
 
     /// The next word, read as something.
@@ -110,7 +110,7 @@ impl Words {
                 None => error.help(format!("it knows {}", options.join(", "))),
             });
         }
-        match self.words.pop() {
+        match self.plain.pop() {
             Some(word) => Err(LineError::new(word.at, format!("`{}` is one word too many", word.text))
                 .help("put quotes around what holds blanks")),
             None => Ok(()),

@@ -127,7 +127,7 @@ fn text(text: &str) -> String {
             '\\' => out.push_str("\\\\"),
             '\n' => out.push_str("\\n"),
             c if c.is_control() => {
-                write!(out, "\\u{:04X}", u32::from(c)).expect("a string takes what is written to it")
+                write!(out, "\\u{:04X}", u32::from(c)).expect("a string takes what is written to it");
             }
             c => out.push(c),
         }

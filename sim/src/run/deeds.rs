@@ -222,13 +222,11 @@ impl Run<'_> {
             match (shown.metadata.kind, &shown.content, &shown.link) {
                 (FileKind::Directory, ..) => drop(user.make_dir(&at)),
                 (FileKind::Symlink, _, Some(target)) => drop(user.make_symlink(&at, target)),
-                (FileKind::File, Some(content), _) => {
-                    if user.write(&at, &content.bytes()).is_ok() {
-                        let _ = user.set_mtime(&at, shown.metadata.mark.mtime_ns);
-                        let place = (location, &*String::from_utf8_lossy(below));
-                        let replaced = now.get(below).and_then(|other| other.content.as_ref()).map(Bytes::hash);
-                        self.ghost.wrote(self.now(), device, place, content, replaced);
-                    }
+                (FileKind::File, Some(content), _) if user.write(&at, &content.bytes()).is_ok() => {
+                    let _ = user.set_mtime(&at, shown.metadata.mark.mtime_ns);
+                    let place = (location, &*String::from_utf8_lossy(below));
+                    let replaced = now.get(below).and_then(|other| other.content.as_ref()).map(Bytes::hash);
+                    self.ghost.wrote(self.now(), device, place, content, replaced);
                 }
                 _ => {}
             }
@@ -250,12 +248,11 @@ impl Run<'_> {
             self.observe();
             self.went_down(device);
         }
-        match image {
-            Some(image) => self.world.pages(device as u32).restore(&image),
-            None => {
-                self.world.lose_replica(device as u32);
-                self.standing[device].lost = true;
-            }
+        if let Some(image) = image {
+            self.world.pages(device as u32).restore(&image);
+        } else {
+            self.world.lose_replica(device as u32);
+            self.standing[device].lost = true;
         }
         self.come_back(device, Millis(2_000));
         true

@@ -10,6 +10,9 @@ use crate::disk::{Picture, Shown};
 use crate::plan::{ConduitPlan, End, Expected};
 use crate::verdict::{Violation, names};
 
+/// What was not seen: the kind, where, and what is there instead.
+type Unmet = (&'static str, Option<(End, String)>, String);
+
 impl Run<'_> {
     pub(super) fn expect(&mut self, expected: &Expected) {
         let wrong = match expected {
@@ -40,11 +43,7 @@ impl Run<'_> {
         crate::checkers::end(&self.view(), end).unwrap_or_default()
     }
 
-    fn tree(
-        &self,
-        end: &End,
-        files: &BTreeMap<String, String>,
-    ) -> Option<(&'static str, Option<(End, String)>, String)> {
+    fn tree(&self, end: &End, files: &BTreeMap<String, String>) -> Option<Unmet> {
         let found = self.shown(end);
         let here = |path: &str, says: String| Some(("tree", Some((end.clone(), path.to_owned())), says));
         for (path, wanted) in files {
@@ -71,7 +70,7 @@ impl Run<'_> {
         here(extra, "nothing is expected there".to_owned())
     }
 
-    fn same(&self, one: &End, other: &End) -> Option<(&'static str, Option<(End, String)>, String)> {
+    fn same(&self, one: &End, other: &End) -> Option<Unmet> {
         let pair = ConduitPlan {
             name: String::new(),
             source: one.clone(),
@@ -87,7 +86,7 @@ impl Run<'_> {
         Some(("same", Some((other.clone(), path)), says.replace("source", "first").replace("target", "second")))
     }
 
-    fn trash(&self, end: &End, texts: &[String]) -> Option<(&'static str, Option<(End, String)>, String)> {
+    fn trash(&self, end: &End, texts: &[String]) -> Option<Unmet> {
         let device = self.plan.device(&end.device)?;
         let tree =
             crate::checkers::Scene::tree(&self.view(), device, &end.place.location, Picture::Live).unwrap_or_default();

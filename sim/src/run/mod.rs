@@ -83,6 +83,7 @@ enum Later {
 }
 
 /// What a device is like at the moment, beside what the world knows.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each by itself")]
 #[derive(Debug, Clone, Default)]
 struct Standing {
     /// Left, was revoked, or was never let in.
@@ -342,7 +343,9 @@ impl<'a> Run<'a> {
             }
         }
         self.checkers = checkers;
-        found.into_iter().for_each(|violation| self.tell(violation));
+        for violation in found {
+            self.tell(violation);
+        }
     }
 
     /// All checkers hear of something.
