@@ -102,7 +102,7 @@ impl Merge<'_> {
         let known = row.as_ref().map_or_else(|| node.version(side), EntryState::version);
         let version = version.join(known);
         let is_news = self.adopts() && version != *known;
-        is_news.then(|| Item { path, expect: PreImage::Absent, action: Action::Adopt { version } })
+        is_news.then_some(Item { path, expect: PreImage::Absent, action: Action::Adopt { version } })
     }
 
     fn adopts(&self) -> bool {
