@@ -1,14 +1,13 @@
-//! What a resolve costs: one million entries against one million, in full and after a hundred changes.
+//! What a resolve costs: ten thousand to a million entries a side, in full and after a hundred changes.
 //!
 //! Both sides are sorted vectors in memory, so this is the resolver's own cost; a store adds its reads.
 
-use std::collections::BTreeSet;
-use std::sync::LazyLock;
+use std::collections::{BTreeMap, BTreeSet};
 
 use divan::Bencher;
 use tidegate_protocol::file_sync::{
     Baseline, Circumstances, Conduit, ConduitSettings, ConduitView, ConflictStrategy, DeleteMode, Guards, NameRules,
-    NoBase, Plan, Root, Schedule, Selection, Side, SideView, SyncMode, SyncResolver,
+    Plan, Root, Schedule, Selection, Side, SideView, SyncMode, SyncResolver,
 };
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{ConduitId, DeviceId, Epoch, Label, LocationId, Sequence};
@@ -18,7 +17,7 @@ use tidegate_protocol::library_sync::{HeadRef, LibrarySynced};
 use tidegate_protocol::path::{DirPath, EntryPath};
 use tidegate_protocol::time::{Stamp, Stamped};
 
-const ENTRIES: usize = 1_000_000;
+const ENTRIES: [usize; 3] = [10_000, 100_000, 1_000_000];
 const FILES_PER_DIRECTORY: usize = 100;
 const CHANGES: usize = 100;
 
@@ -27,42 +26,71 @@ fn main() {
 }
 
 /// Nothing to do: the price of a full resolve at rest.
-#[divan::bench(sample_count = 5, sample_size = 1)]
-fn full_in_step(bencher: Bencher<'_, '_>) {
-    bencher.with_inputs(|| SAME.token()).bench_local_values(|token| SAME.resolve(token));
+#[divan::bench(sample_count = 5, sample_size = 1, args = ENTRIES)]
+fn mirror_full_in_step(bencher: Bencher<'_, '_>, entries: usize) {
+    let world = World::new(SyncMode::Mirror, entries, 0, true);
+    bencher.with_inputs(|| world.token()).bench_local_values(|token| world.resolve(token));
+}
+
+/// The same between two ends that follow each other, with a base row for every path.
+#[divan::bench(sample_count = 5, sample_size = 1, args = ENTRIES)]
+fn bidirectional_full_in_step(bencher: Bencher<'_, '_>, entries: usize) {
+    let world = World::new(SyncMode::Bidirectional, entries, 0, true);
+    bencher.with_inputs(|| world.token()).bench_local_values(|token| world.resolve(token));
 }
 
 /// A hundred files changed, and everything is visited.
-#[divan::bench(sample_count = 5, sample_size = 1)]
-fn full_after_100_changes(bencher: Bencher<'_, '_>) {
-    bencher.with_inputs(|| CHANGED.token()).bench_local_values(|token| CHANGED.resolve(token));
+#[divan::bench(sample_count = 5, sample_size = 1, args = ENTRIES)]
+fn bidirectional_full_after_100_changes(bencher: Bencher<'_, '_>, entries: usize) {
+    let world = World::new(SyncMode::Bidirectional, entries, CHANGES, true);
+    bencher.with_inputs(|| world.token()).bench_local_values(|token| world.resolve(token));
+}
+
+/// Nothing changed, and that is known: the price of asking.
+#[divan::bench(sample_count = 100, sample_size = 1, args = ENTRIES)]
+fn bidirectional_touched_nothing(bencher: Bencher<'_, '_>, entries: usize) {
+    let world = World::new(SyncMode::Bidirectional, entries, 0, true);
+    let (previous, touched) = (world.resolve(world.token()), BTreeSet::new());
+    bencher.with_inputs(|| world.token()).bench_local_values(|token| world.resolve_touched(token, &touched, &previous));
 }
 
 /// A hundred files changed, and only they are visited.
-#[divan::bench(sample_count = 100, sample_size = 1)]
-fn touched_100_changes(bencher: Bencher<'_, '_>) {
-    let previous = SAME.resolve(SAME.token());
-    let touched = touched();
-    bencher
-        .with_inputs(|| CHANGED.token())
-        .bench_local_values(|token| CHANGED.resolve_touched(token, &touched, &previous));
+#[divan::bench(sample_count = 100, sample_size = 1, args = ENTRIES)]
+fn bidirectional_touched_100_changes(bencher: Bencher<'_, '_>, entries: usize) {
+    touched_100_changes(bencher, SyncMode::Bidirectional, entries);
 }
 
-/// Nothing on the target: a plan of a million copies, with its id.
-#[divan::bench(sample_count = 3, sample_size = 1)]
-fn full_first_copy(bencher: Bencher<'_, '_>) {
-    bencher.with_inputs(|| FIRST.token()).bench_local_values(|token| FIRST.resolve(token));
+/// The same for a mirror.
+#[divan::bench(sample_count = 100, sample_size = 1, args = ENTRIES)]
+fn mirror_touched_100_changes(bencher: Bencher<'_, '_>, entries: usize) {
+    touched_100_changes(bencher, SyncMode::Mirror, entries);
 }
 
-static SAME: LazyLock<World> = LazyLock::new(|| World::new(Index::new(0), Index::new(0)));
-static CHANGED: LazyLock<World> = LazyLock::new(|| World::new(Index::new(CHANGES), Index::new(0)));
-static FIRST: LazyLock<World> = LazyLock::new(|| World::new(Index::new(0), Index { rows: Vec::new(), files: 0 }));
+/// Nothing on the target: a plan of as many copies, with its id.
+#[divan::bench(sample_count = 3, sample_size = 1, args = ENTRIES)]
+fn full_first_copy(bencher: Bencher<'_, '_>, entries: usize) {
+    let world = World::new(SyncMode::Bidirectional, entries, 0, false);
+    bencher.with_inputs(|| world.token()).bench_local_values(|token| world.resolve(token));
+}
+
+fn touched_100_changes(bencher: Bencher<'_, '_>, mode: SyncMode, entries: usize) {
+    let previous = World::new(mode, entries, 0, true);
+    let previous = previous.resolve(previous.token());
+    let world = World::new(mode, entries, CHANGES, true);
+    let touched = touched(entries);
+    bencher.with_inputs(|| world.token()).bench_local_values(|token| {
+        let plan = world.resolve_touched(token, &touched, &previous);
+        assert_eq!(plan.totals.copies, CHANGES as u64);
+        plan
+    });
+}
 
 struct World {
     conduit: Conduit,
     source: Index,
     target: Index,
     baseline: Option<Baseline>,
+    base: BTreeMap<EntryPath, EntryKind>,
 }
 
 /// A side as a sorted vector.
@@ -72,21 +100,24 @@ struct Index {
 }
 
 impl Index {
-    /// `ENTRIES` rows in directories of `FILES_PER_DIRECTORY`; the content of `changed` files is another.
-    fn new(changed: usize) -> Self {
-        let changed: BTreeSet<EntryPath> = if changed == 0 { BTreeSet::new() } else { touched() };
+    /// So many rows in directories of `FILES_PER_DIRECTORY`; the content of `changed` files is another.
+    fn new(entries: usize, changed: usize) -> Self {
+        let changed: BTreeSet<EntryPath> = if changed == 0 { BTreeSet::new() } else { touched(entries) };
         let mut version = Version::NONE;
         version.bump(device(Side::Source), 1);
-        let row = |kind| EntryState::Present(Entry { kind, version: version.clone() });
-        let mut rows = Vec::with_capacity(ENTRIES);
-        for directory in 0..ENTRIES / (FILES_PER_DIRECTORY + 1) {
+        let mut later = version.clone();
+        later.bump(device(Side::Source), 2);
+        let row = |kind, version: &Version| EntryState::Present(Entry { kind, version: version.clone() });
+        let mut rows = Vec::with_capacity(entries);
+        for directory in 0..entries / (FILES_PER_DIRECTORY + 1) {
             let path = path(&format!("d{directory:05}"));
-            rows.push((path, row(EntryKind::Directory { residue: false })));
+            rows.push((path, row(EntryKind::Directory { residue: false }, &version)));
             for file in 0..FILES_PER_DIRECTORY {
                 let path = file_path(directory, file);
                 let content = ContentHash::of(&[path.as_stored(), &[u8::from(changed.contains(&path))]].concat());
                 let facts = FileFacts { content, size: 1_000, mtime_ns: 0, executable: false };
-                rows.push((path, row(EntryKind::File(facts))));
+                let version = if changed.contains(&path) { &later } else { &version };
+                rows.push((path, row(EntryKind::File(facts), version)));
             }
         }
         let files = rows.len() as u64;
@@ -138,16 +169,20 @@ impl SideView for Index {
 }
 
 impl World {
-    fn new(source: Index, target: Index) -> Self {
-        let conduit = conduit();
-        let baseline = (!target.rows.is_empty()).then(|| Baseline {
+    /// `changed` files of the source are others than the target's and the base's; or there is no target yet.
+    fn new(mode: SyncMode, entries: usize, changed: usize, has_target: bool) -> Self {
+        let source = Index::new(entries, changed);
+        let target = if has_target { Index::new(entries, 0) } else { Index { rows: Vec::new(), files: 0 } };
+        let baseline = has_target.then(|| Baseline {
             generation: 1,
             heads: vec![head(Side::Source), head(Side::Target)],
             top_entries: (source.top_entries(), target.top_entries()),
             files: (source.file_count(), target.file_count()),
             rules: (source.rules_hash(), target.rules_hash()),
         });
-        Self { conduit, source, target, baseline }
+        let agreed = target.rows.iter().filter(|_| mode == SyncMode::Bidirectional);
+        let base = agreed.filter_map(|(path, row)| Some((path.clone(), row.present()?.kind.clone()))).collect();
+        Self { conduit: conduit(mode), source, target, baseline, base }
     }
 
     fn view(&self) -> ConduitView<'_> {
@@ -156,20 +191,18 @@ impl World {
             source: &self.source,
             target: &self.target,
             baseline: self.baseline.as_ref(),
-            base: &NoBase,
+            base: &self.base,
             guards: Guards::default(),
             circumstances: Circumstances::NONE,
         }
     }
 
     fn resolve(&self, token: LibrarySynced) -> Plan {
-        SyncResolver::resolve(token, &self.view()).expect("mirror mode")
+        SyncResolver::resolve(token, &self.view()).expect("nothing is selected")
     }
 
     fn resolve_touched(&self, token: LibrarySynced, touched: &BTreeSet<EntryPath>, previous: &Plan) -> Plan {
-        let plan = SyncResolver::resolve_touched(token, &self.view(), touched, previous).expect("mirror mode");
-        assert_eq!(plan.totals.copies, CHANGES as u64);
-        plan
+        SyncResolver::resolve_touched(token, &self.view(), touched, previous).expect("nothing is selected")
     }
 
     fn token(&self) -> LibrarySynced {
@@ -219,9 +252,13 @@ fn file_path(directory: usize, file: usize) -> EntryPath {
 }
 
 /// `CHANGES` files, spread over the whole tree.
-fn touched() -> BTreeSet<EntryPath> {
-    let step = ENTRIES / (FILES_PER_DIRECTORY + 1) / CHANGES;
-    (0..CHANGES).map(|change| file_path(change * step, change % FILES_PER_DIRECTORY)).collect()
+fn touched(entries: usize) -> BTreeSet<EntryPath> {
+    let step = entries / (FILES_PER_DIRECTORY + 1) / CHANGES;
+    (0..CHANGES)
+        .map(|change| {
+            file_path(change * step.max(1) % (entries / (FILES_PER_DIRECTORY + 1)), change % FILES_PER_DIRECTORY)
+        })
+        .collect()
 }
 
 const fn device(side: Side) -> DeviceId {
@@ -229,10 +266,10 @@ const fn device(side: Side) -> DeviceId {
 }
 
 const fn head(side: Side) -> HeadRef {
-    HeadRef { device: device(side), epoch: Epoch(1), sequence: Sequence(ENTRIES as u64), set_hash: [0; 32] }
+    HeadRef { device: device(side), epoch: Epoch(1), sequence: Sequence(1), set_hash: [0; 32] }
 }
 
-fn conduit() -> Conduit {
+fn conduit(mode: SyncMode) -> Conduit {
     let stamp = Stamp::zero(device(Side::Source));
     let root =
         |side| Root { device: device(side), location: LocationId::from_bytes([side as u8; 16]), dir: DirPath::TOP };
@@ -252,7 +289,7 @@ fn conduit() -> Conduit {
         created: stamp,
         source: root(Side::Source),
         target: root(Side::Target),
-        mode: SyncMode::Mirror,
+        mode,
         settings,
         removed: Stamped::new(false, stamp),
     }

@@ -53,7 +53,8 @@ fn fits_below(view: &ConduitView<'_>, node: &Node, place: &Place, nodes: &mut No
     let fits = |kind: &EntryKind, to: &EntryPath| {
         let rows = Side::BOTH.map(|side| standing(view, side, to));
         let same = rows.iter().flatten().filter_map(EntryState::present).filter(|entry| entry.kind.same_content(kind));
-        is_free(view, to) || same.count() == 2
+        // Where names fold, what stands there may be spelled otherwise, and nothing could be put below it by this name.
+        is_free(view, to) || (!view.folds() && same.count() == 2)
     };
     let own = node.kind(Side::Target).is_some_and(|kind| fits(kind, copy));
     own && nodes.below(&node.key).all(|below| {

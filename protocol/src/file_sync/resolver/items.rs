@@ -102,7 +102,7 @@ impl Merge<'_> {
         let known = row.as_ref().map_or_else(|| node.version(side), EntryState::version);
         let version = version.join(known);
         let is_news = self.adopts() && version != *known;
-        is_news.then(|| Item { path, expect: PreImage::Absent, action: Action::Adopt { version } })
+        is_news.then_some(Item { path, expect: PreImage::Absent, action: Action::Adopt { version } })
     }
 
     fn adopts(&self) -> bool {
@@ -151,7 +151,8 @@ impl Merge<'_> {
             return;
         };
         if let Some(from) = place.respelled[now].clone() {
-            let action = Action::Respell { from, version: version.clone() };
+            // Its content is still the old one, and so is its version.
+            let action = Action::Respell { from, version: node.version(loser).clone() };
             self.copy(loser, Item { path: path.clone(), expect: expect.clone(), action });
         }
         let Some(action) = put(kind, file, &place.at[side as usize], version.clone()) else { return };

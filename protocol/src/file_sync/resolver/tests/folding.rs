@@ -46,7 +46,7 @@ fn found(net: &Net, tree: usize, text: &str) -> EntryPath {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_edit_is_lost_between_names_that_fold(events in events()) {

@@ -31,6 +31,7 @@ pub(super) struct Tree {
     pub(super) rows: BTreeMap<EntryPath, (EntryState, Sequence)>,
     pub(super) hide: BTreeSet<Vec<u8>>,
     pub(super) names: NameRules,
+    pub(super) has_root: bool,
     pub(super) last: u64,
     /// Events are numbered over all paths, as by a clock, not path by path.
     pub(super) numbers_grow: bool,
@@ -48,6 +49,7 @@ impl Tree {
             rows: BTreeMap::new(),
             hide: BTreeSet::new(),
             names: NameRules::POSIX,
+            has_root: true,
             last: 0,
             numbers_grow: false,
             touched: BTreeSet::new(),
@@ -269,7 +271,7 @@ impl SideView for Tree {
     }
 
     fn has_root(&self) -> bool {
-        true
+        self.has_root
     }
 }
 

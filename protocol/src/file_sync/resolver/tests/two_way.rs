@@ -4,7 +4,7 @@ use super::super::*;
 use super::net::Net;
 use super::table::item_shown;
 use super::tree::{parse, path};
-use crate::file_sync::{ConflictOutcome, ConflictStrategy, Decision, NameRules, Ruling};
+use crate::file_sync::{ConflictOutcome, ConflictStrategy, Decision, Halt, NameRules, Ruling};
 use crate::time::{Stamp, Stamped};
 
 use ConflictStrategy::{CreateConflictFile, LargestWins, NewestWins, PromptUser, SourceWins, TargetWins};
@@ -363,4 +363,33 @@ fn the_reason_is_the_rule_that_decided() {
     ] {
         assert_eq!(why(at), Ok((rule, is_conflict)), "{at}");
     }
+}
+
+#[test]
+fn guards_watch_both_ends() {
+    let twenty: Vec<String> = (0..20).map(|n| format!("f{n:02}=x{n}")).collect();
+    let twenty: Vec<&str> = twenty.iter().map(String::as_str).collect();
+    let gone: Vec<String> = (0..11).map(|n| format!("-f{n:02}")).collect();
+    let gone: Vec<&str> = gone.iter().map(String::as_str).collect();
+    let halts = |base: &[&str], source: &[&str], target: &[&str]| {
+        after(CreateConflictFile, base, source, target).plan_guarded(0).halts
+    };
+    let mass = |side| vec![Halt::MassDelete { side, deletes: 11, files: 20 }];
+    let emptied = |side| vec![Halt::RootEmptied { side, had: 2 }];
+    assert_eq!(halts(&twenty, &gone, &[]), mass(Side::Target));
+    assert_eq!(halts(&twenty, &[], &gone), mass(Side::Source));
+    assert_eq!(halts(&twenty, &gone[..10], &[]), []);
+    assert_eq!(halts(&["a=1", "b=2"], &["-a", "-b"], &[]), emptied(Side::Source));
+    assert_eq!(halts(&["a=1", "b=2"], &[], &["-a", "-b"]), emptied(Side::Target));
+    assert_eq!(halts(&["a=1", "b=2"], &["-a", "-b"], &["-a", "-b"]), []);
+    assert_eq!(halts(&["a=1"], &["-a"], &[]), []);
+    let mut net = after(CreateConflictFile, &["a=1"], &["-a"], &[]);
+    net.trees[0].has_root = false;
+    assert_eq!(net.plan(0).halts, [Halt::RootGone { side: Side::Source }], "no setting turns this off");
+    let many: Vec<String> = (0..21).map(|n| format!("d/f{n:02}=x{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let look = after(CreateConflictFile, &many, &["-d"], &[]).plan(0).second_look();
+    let dir = |text: &str| crate::path::DirPath::from_slashes(text.as_bytes()).expect("a path");
+    assert_eq!(look, [(Side::Source, dir("")), (Side::Source, dir("d"))].into());
+    assert!(after(CreateConflictFile, &many[..20], &["-d/f00"], &[]).plan(0).second_look().is_empty());
 }
