@@ -11,7 +11,7 @@ use super::tables::{Table, after_prefix};
 
 /// A write transaction. [`Txn::commit`] makes it durable; dropping it undoes all of it.
 pub struct Txn {
-    txn: WriteTransaction,
+    redb: WriteTransaction,
     device: DeviceId,
     /// Whether anything was changed so far.
     changed: Cell<bool>,
@@ -21,8 +21,8 @@ pub struct Txn {
 pub(super) type WriteTable<'a> = redb::Table<'a, &'static [u8], &'static [u8]>;
 
 impl Txn {
-    pub(super) const fn new(txn: WriteTransaction, device: DeviceId) -> Self {
-        Self { txn, device, changed: Cell::new(false) }
+    pub(super) const fn new(redb: WriteTransaction, device: DeviceId) -> Self {
+        Self { redb, device, changed: Cell::new(false) }
     }
 
     /// Whose replica this is.
@@ -33,7 +33,7 @@ impl Txn {
     /// Commits. When it returns, everything is on the disk; on an error nothing of it is. Where nothing was
     /// changed there is nothing to make durable, and the disk is left alone.
     pub fn commit(self) -> Result<(), StoreError> {
-        if self.changed.get() { Ok(self.txn.commit()?) } else { Ok(self.txn.abort()?) }
+        if self.changed.get() { Ok(self.redb.commit()?) } else { Ok(self.redb.abort()?) }
     }
 
     /// A table to change.
@@ -44,7 +44,7 @@ impl Txn {
 
     /// A table to read, as this transaction sees it.
     pub(super) fn table(&self, table: Table) -> Result<WriteTable<'_>, StoreError> {
-        Ok(self.txn.open_table(table.definition())?)
+        Ok(self.redb.open_table(table.definition())?)
     }
 
     pub(super) fn put(&self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {

@@ -5,7 +5,7 @@
 //! name are taken away and set anew from what stands there now. The path is handed on only afterwards: whoever
 //! looks at it then sees all that was done before there was a watch, and events tell of all that comes later.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
 use std::ops::Bound;
@@ -55,7 +55,7 @@ enum Place {
 pub(super) struct Dirs {
     inotify: Arc<OwnedFd>,
     top: PathBuf,
-    by_watch: HashMap<i32, Place>,
+    by_watch: BTreeMap<i32, Place>,
     /// Without the top.
     by_path: BTreeMap<EntryPath, i32>,
 }
@@ -64,7 +64,7 @@ impl Dirs {
     /// Watches everything below `top`, and `cookies` besides; nothing else inside `.tidegate/`.
     pub(super) fn watch(top: PathBuf, cookies: &OsStr) -> Result<Self, WatchError> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(lost)?;
-        let mut dirs = Self { inotify: Arc::new(inotify), top, by_watch: HashMap::new(), by_path: BTreeMap::new() };
+        let mut dirs = Self { inotify: Arc::new(inotify), top, by_watch: BTreeMap::new(), by_path: BTreeMap::new() };
         let place = dirs.top.join(cookies);
         let watch = inotify::add_watch(&dirs.inotify, &place, WatchFlags::CREATE | WatchFlags::ONLYDIR);
         dirs.by_watch.insert(watch.map_err(failure)?, Place::Cookies);
