@@ -107,7 +107,7 @@ fn three_devices_in_a_ring_of_instant_conduits_settle_and_are_quiet() -> Outcome
             .collect()
     };
     // At rest means: for two seconds nothing is begun any more.
-    let rests = eventually(Duration::from_secs(60), || {
+    let rests = eventually(Duration::from_mins(1), || {
         let before = generations();
         !eventually(Duration::from_secs(2), || generations() != before)
     });
