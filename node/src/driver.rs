@@ -172,19 +172,28 @@ impl<E: Env, M: Machine> Driver<E, M> {
                 let index = self.index_for(leg.location, &leg.items)?;
                 run_leg(context, leg.job, |control| jobs::delete(Arc::clone(context), leg, control, index));
             }
+            Output::Put(leg) => {
+                let index = self.index_for(leg.location, &leg.items)?;
+                context.spawn(jobs::put(Arc::clone(context), leg, index));
+            }
+            Output::KeepTexts(wanted) => context.spawn(jobs::keep_texts(Arc::clone(context), wanted)),
+            Output::ReadContent(wanted) => context.spawn(jobs::read_content(Arc::clone(context), wanted)),
             Output::Control { job, control } => context.controls.set(&job, control),
             Output::Clean { location, job, purge } => {
                 context.spawn(jobs::clean(Arc::clone(context), location, job, purge));
             }
-            Output::Resolve { ticket, synced, conduit, baseline, previous, guards } => {
+            Output::Resolve { ticket, synced, conduit, baseline, previous, guards, facts, why } => {
                 // Taken here, before the next step: it holds exactly what the token speaks of.
                 let snapshot = self.machine.store().read()?;
-                let work =
-                    move || jobs::resolve(&snapshot, synced, &conduit, baseline.as_ref(), previous.as_deref(), guards);
+                let work = move || {
+                    let known =
+                        jobs::Known { baseline: baseline.as_ref(), previous: previous.as_deref(), facts: &facts };
+                    jobs::resolve(&snapshot, synced, &conduit, &known, guards, why.as_ref())
+                };
                 let resolving = Arc::clone(context);
                 context.spawn(async move {
                     let result = match resolving.env.spawner().compute(work).await {
-                        Ok((plan, baseline)) => Ok((Box::new(plan), baseline)),
+                        Ok(resolved) => Ok(Box::new(resolved)),
                         Err(Unresolved::Store(error)) => return resolving.broke(error),
                         Err(error) => Err(error.to_string()),
                     };

@@ -21,6 +21,8 @@ pub mod format;
 #[cfg(feature = "os")]
 pub mod lab;
 #[cfg(feature = "os")]
+mod merge;
+#[cfg(feature = "os")]
 pub mod os;
 #[cfg(feature = "os")]
 pub mod serve;

@@ -307,7 +307,7 @@ fn a_full_disk_stops_the_leg_and_nothing_partial_shows() {
 #[test]
 fn deletes_go_to_the_trash_and_edits_stay() {
     let world = World::new();
-    let (_a, b) = (world.node(1), world.node(2));
+    let (a, b) = (world.node(1), world.node(2));
     put(&b, "d/gone", b"planned");
     put(&b, "edited", b"edited since");
     let remove = || Action::Remove { version: Version::NONE };
@@ -320,7 +320,13 @@ fn deletes_go_to_the_trash_and_edits_stay() {
     let key = job(&b, JobKind::Delete);
     world.wish(
         &b,
-        Output::RunDelete(DeleteLeg { job: key, location: b.location, items, delete_mode: DeleteMode::Trash }),
+        Output::RunDelete(DeleteLeg {
+            job: key,
+            location: b.location,
+            source: CopySource::Device(a.device),
+            items,
+            delete_mode: DeleteMode::Trash,
+        }),
     );
     let ran = world.ended(&b);
     let outcomes: Vec<_> = ran.outcomes.into_values().collect();
@@ -339,7 +345,7 @@ fn a_moved_file_is_renamed_and_only_its_metadata_set() {
     put(&b, "old", b"content");
     let before = mark(&b.root.join("old"));
     let file = FileFacts { mtime_ns: 1_000_000_007, executable: true, ..machines::facts(&b.root.join("old")) };
-    let rename = Action::RenameFile { from: path("old"), file, version: Version::NONE };
+    let rename = Action::RenameFile { from: path("old"), file, version: Version::NONE, gone: Version::NONE };
     let mut item = work(0, "new", PreImage::Absent, rename);
     item.from = Some(path("old"));
     let ran = world.run(&b, leg(&a, &b, vec![item.clone()]));

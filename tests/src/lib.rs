@@ -2,4 +2,5 @@
 
 pub mod corpus;
 pub mod ends;
+pub mod mesh;
 pub mod trusted;

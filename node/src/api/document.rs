@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tidegate_protocol::file_sync::SyncMode;
 use tidegate_protocol::index::Rights;
 use tidegate_protocol::path::EntryPath;
 
@@ -14,6 +15,7 @@ use crate::core::command::{
 };
 use crate::format::Moment;
 
+pub use super::document_conflict::{ConflictDocument, DiffDocument, SelectionDocument, WhyDocument};
 pub use super::document_plan::{GenerationDocument, GenerationItems, PlanDocument, PlanItem};
 
 /// Puts `v` and `type` on a document.
@@ -204,6 +206,10 @@ pub struct ConduitDocument {
     pub verified: Option<Moment>,
     /// The plan that waits for approval.
     pub held: Option<HeldDocument>,
+    /// What is selected (selective).
+    pub selection: Option<SelectionDocument>,
+    /// Conflicts that wait for a person.
+    pub conflicts: u64,
     /// Sums over all generations.
     pub statistics: Statistics,
 }
@@ -242,6 +248,8 @@ impl From<ConduitView> for ConduitDocument {
             last: view.last.as_ref().map(Into::into),
             verified: view.verified_ms.map(Moment),
             held,
+            selection: (view.mode == SyncMode::Selective).then(|| view.selection.into()),
+            conflicts: view.conflicts,
             statistics: view.statistics,
         }
     }
@@ -302,11 +310,14 @@ pub struct StartedDocument {
     pub conduit: String,
     /// The generation that was opened; absent if there was nothing to do, which is verified.
     pub generation: Option<u64>,
+    /// Conflicts that stay where there was nothing to do.
+    #[serde(default)]
+    pub conflicts: u64,
 }
 
 impl From<Started> for StartedDocument {
     fn from(started: Started) -> Self {
-        Self { conduit: started.conduit.to_string(), generation: started.generation }
+        Self { conduit: started.conduit.to_string(), generation: started.generation, conflicts: started.conflicts }
     }
 }
 

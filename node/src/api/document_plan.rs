@@ -49,7 +49,7 @@ pub struct HeadDocument {
 pub struct PlanItem {
     /// On which end it acts: `target` or `source`.
     pub side: String,
-    /// `install`, `link`, `mkdir`, `rename`, `metadata`, `trash` or `rmdir`.
+    /// `install`, `link`, `mkdir`, `rename`, `metadata`, `trash`, `rmdir`, `adopt`, `respell` or `evict`.
     pub op: String,
     /// Where.
     #[serde(flatten)]

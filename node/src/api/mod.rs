@@ -6,7 +6,9 @@
 
 pub mod body;
 pub mod client;
+pub mod conflicts;
 pub mod document;
+mod document_conflict;
 mod document_plan;
 pub mod problem;
 pub mod root;

@@ -61,7 +61,8 @@ pub fn router(face: Arc<dyn Face>) -> Router {
         .route("/generations", get(generations))
         .route("/generations/{conduit}/{number}", get(generation))
         .route("/doctor", get(doctor))
-        .route("/config", get(config));
+        .route("/config", get(config))
+        .merge(super::conflicts::routes());
     Router::new()
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
@@ -75,7 +76,7 @@ pub fn router(face: Arc<dyn Face>) -> Router {
 }
 
 /// A document as a response.
-pub struct Document(Value);
+pub struct Document(pub(super) Value);
 
 impl IntoResponse for Document {
     fn into_response(self) -> Response {
@@ -91,7 +92,7 @@ impl IntoResponse for Problem {
 }
 
 /// A JSON body; an empty one reads as `{}`.
-pub struct Body<T>(T);
+pub struct Body<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Response;
@@ -114,7 +115,7 @@ fn no_such(why: &str) -> Problem {
 }
 
 /// The core answered something else than was asked: a mistake in this program, not in the request.
-fn mismatch() -> Problem {
+pub(super) fn mismatch() -> Problem {
     Problem::new(Code::Internal, "the node gave an answer of another kind", "this is a mistake in Tidegate")
 }
 
@@ -134,6 +135,10 @@ async fn done(face: &Arc<dyn Face>, command: Command) -> Answer {
         }))),
         Reply::Status(_)
         | Reply::Plan(_)
+        | Reply::Why(_)
+        | Reply::Conflicts(_)
+        | Reply::Conflict(_)
+        | Reply::Content(_)
         | Reply::Started(_)
         | Reply::Jobs(_)
         | Reply::History(_)

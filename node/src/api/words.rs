@@ -1,7 +1,7 @@
 //! The words of the face for the protocol's enums: one table each, read and written by API and command line.
 
 use tidegate_protocol::file_sync::{
-    ConflictKind, ConflictStrategy, DeleteMode, JobState, Phase, Schedule, SyncMode, Verification,
+    ConflictKind, ConflictStrategy, DeleteMode, JobState, Phase, Rule, Schedule, SyncMode, Verification,
 };
 use tidegate_protocol::index::Rights;
 
@@ -166,6 +166,42 @@ pub const fn conflict(kind: ConflictKind) -> &'static str {
         ConflictKind::Unsupported => "kind not possible there",
         ConflictKind::Drift => "changed on the target",
         ConflictKind::DirNotEmpty => "directory holds other content",
+    }
+}
+
+/// Says what a rule decided, and why.
+pub const fn rule(rule: Rule) -> &'static str {
+    match rule {
+        Rule::InStep => "both ends hold the same, or neither holds anything",
+        Rule::Adopted => "both ends hold the same content; only times, rights or the record of changes differ",
+        Rule::LaterVersion => "one end's version has seen the other's, so it is the later one",
+        Rule::OneSided => "only one end changed since both last agreed",
+        Rule::New => "only one end has it, and nothing says that it was deleted",
+        Rule::KindReplacesDeletion => {
+            "it was deleted on one end, and something of another kind was put there on the other"
+        }
+        Rule::Strategy => "both ends changed it; the conduit's strategy decides",
+        Rule::Ruled => "both ends changed it; a person decided",
+        Rule::WaitsForRuling => "both ends changed it; it waits for a person",
+        Rule::DirectoryGoes => "the directory was deleted on the other end, and nothing in it stays",
+        Rule::DirectoryStays => "the directory was deleted on one end, and something in it stays",
+        Rule::HoldsSelected => "the directory is not selected, and holds what is",
+        Rule::WithItsDirectory => "the directory above it is moved as a whole",
+        Rule::EvictedElsewhere => "it was evicted here by another conduit; nobody deleted it",
+        Rule::SourceIsLaw => "a mirror's target becomes its source",
+        Rule::Selected => "it is selected, and the target does not hold it as the source does",
+        Rule::DeletedOnSource => "it was deleted on the source, and the target has it as it was",
+        Rule::Evicted => "it is not selected any more, and the source holds the same",
+        Rule::DeselectedLastCopy => {
+            "it is not selected any more, and the source does not hold the same: it goes to the trash"
+        }
+        Rule::NotOurs => "the target's own; left alone",
+        Rule::Drift => "changed on the target of a one-way conduit; held",
+        Rule::Hidden => "an ignore rule of one end puts it outside the conduit",
+        Rule::Frozen => "special or not known on one end, or below such: left alone",
+        Rule::NameHeld => "another spelling of the same name has its place",
+        Rule::Unrepresentable => "the other end cannot store the name",
+        Rule::Unsupported => "the other end cannot store links",
     }
 }
 

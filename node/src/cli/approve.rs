@@ -30,5 +30,5 @@ pub(super) async fn run(args: ApproveArgs, context: &Context) -> Result<Exit, Pr
         sync::begun(&started, &document, context);
         return Ok(Exit::Done);
     }
-    follow::run(&started.conduit, started.generation, context).await
+    follow::run(&started, context).await
 }

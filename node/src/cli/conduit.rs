@@ -8,11 +8,11 @@ use serde_json::json;
 
 use super::status::conduit_row;
 use super::{Context, follow, read, read_list};
-use crate::api::body::{ConduitNew, ConduitSet};
+use crate::api::body::{ConduitNew, ConduitSet, PinSet, SelectionSet};
 use crate::api::client::segment;
-use crate::api::document::{ConduitDocument, PlanDocument};
+use crate::api::document::{ConduitDocument, PlanDocument, SelectionDocument};
 use crate::api::problem::{Code, Exit, Problem};
-use crate::format::{Moment, bytes, number, parse_bytes};
+use crate::format::{Moment, bytes, number, parse_bytes, parse_duration, plain_duration};
 
 /// Creates and changes conduits: durable links from a source directory to a target directory
 #[derive(Debug, Args)]
@@ -31,7 +31,7 @@ enum What {
         source: String,
         /// DEVICE:LOCATION or DEVICE:LOCATION/DIR
         target: String,
-        /// What "in step" means: mirror
+        /// What "in step" means: mirror, bidirectional or selective
         #[arg(long, default_value = "mirror")]
         mode: String,
         #[command(flatten)]
@@ -67,6 +67,20 @@ enum What {
         /// Its name
         conduit: String,
     },
+    /// Keeps something on the target of a selective conduit, whatever is selected
+    Pin {
+        /// Its name
+        conduit: String,
+        /// Below its roots
+        path: String,
+    },
+    /// Lets go of a pin or of what was fetched
+    Unpin {
+        /// Its name
+        conduit: String,
+        /// Below its roots
+        path: String,
+    },
     /// Forgets a conduit; no file is touched
     Remove {
         /// Its name
@@ -99,6 +113,50 @@ struct SettingArgs {
     /// What happens to replaced and deleted bytes: trash or permanent
     #[arg(long, value_name = "MODE")]
     delete_mode: Option<String>,
+    #[command(flatten)]
+    selection: SelectionArgs,
+}
+
+/// What a selective conduit holds on its target.
+#[derive(Debug, Args)]
+struct SelectionArgs {
+    /// Selects a directory or file below the root, "." for everything; may be given more than once
+    #[arg(long, value_name = "PATH")]
+    subtree: Vec<String>,
+    /// Selects what matches a pattern, such as "*.md"; may be given more than once
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+    /// Leaves out what matches a pattern; may be given more than once
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// Leaves out smaller files; 0 is no bound
+    #[arg(long, value_parser = parse_bytes, value_name = "BYTES")]
+    min_size: Option<u64>,
+    /// Leaves out larger files; 0 is no bound
+    #[arg(long, value_parser = parse_bytes, value_name = "BYTES")]
+    max_size: Option<u64>,
+    /// Leaves out files that were modified longer ago; 0 is no bound
+    #[arg(long, value_parser = parse_duration, value_name = "TIME")]
+    max_age: Option<u64>,
+    /// Room for the most recently used files; 0 is no bound
+    #[arg(long, value_parser = parse_bytes, value_name = "BYTES")]
+    budget: Option<u64>,
+}
+
+impl SelectionArgs {
+    fn body(self) -> Option<SelectionSet> {
+        let list = |all: Vec<String>| (!all.is_empty()).then_some(all);
+        let set = SelectionSet {
+            subtrees: list(self.subtree),
+            include: list(self.include),
+            exclude: list(self.exclude),
+            size_bytes_min: self.min_size,
+            size_bytes_max: self.max_size,
+            age_ms_max: self.max_age,
+            budget_bytes: self.budget,
+        };
+        (set != SelectionSet::default()).then_some(set)
+    }
 }
 
 impl SettingArgs {
@@ -109,6 +167,7 @@ impl SettingArgs {
             bandwidth_limit: self.limit,
             strategy: self.on_conflict,
             delete_mode: self.delete_mode,
+            selection: self.selection.body(),
             ..ConduitSet::default()
         }
     }
@@ -146,6 +205,8 @@ pub(super) async fn run(args: ConduitArgs, context: &Context) -> Result<Exit, Pr
         What::Resume { conduit } => {
             set(&conduit, &ConduitSet { paused: Some(false), ..ConduitSet::default() }, context).await?;
         }
+        What::Pin { conduit, path } => pin(&conduit, path, true, context).await?,
+        What::Unpin { conduit, path } => pin(&conduit, path, false, context).await?,
         What::Remove { conduit } => {
             client.request(Method::DELETE, &format!("/conduits/{}", segment(&conduit)), &json!({})).await?;
             out.talk(&format!("{conduit} is no conduit any more. No file was touched."));
@@ -157,6 +218,13 @@ pub(super) async fn run(args: ConduitArgs, context: &Context) -> Result<Exit, Pr
 
 async fn set(conduit: &str, body: &ConduitSet, context: &Context) -> Result<(), Problem> {
     context.client.request(Method::PATCH, &format!("/conduits/{}", segment(conduit)), body).await.map(|_| ())
+}
+
+async fn pin(conduit: &str, path: String, pinned: bool, context: &Context) -> Result<(), Problem> {
+    let route = format!("/conduits/{}/pins", segment(conduit));
+    context.client.post(&route, &PinSet { path, pinned }).await?;
+    context.out.talk(&format!("Next: {}", context.command(&format!("sync {conduit}"))));
+    Ok(())
 }
 
 fn label(text: &str) -> Result<tidegate_protocol::id::Label, Problem> {
@@ -225,10 +293,35 @@ fn show(view: &ConduitDocument, context: &Context) {
             ),
         ),
     ];
+    rows.extend(view.selection.iter().flat_map(selection_rows));
+    if view.conflicts > 0 {
+        rows.push(row("conflicts", format!("{} wait (tidegate conflict list {})", number(view.conflicts), view.name)));
+    }
     for halt in view.held.iter().flat_map(|held| &held.halts) {
         rows.push(row("held", halt.clone()));
     }
     context.out.table(&rows);
+}
+
+fn selection_rows(selection: &SelectionDocument) -> Vec<Vec<String>> {
+    let size = |bound: Option<u64>| bound.map(bytes);
+    let list = |all: &[String]| (!all.is_empty()).then(|| all.join(", "));
+    let fetched: Vec<String> =
+        selection.fetched.iter().map(|(path, until)| format!("{path} until {}", until.minute())).collect();
+    [
+        ("selected", list(&selection.subtrees)),
+        ("include", list(&selection.include)),
+        ("exclude", list(&selection.exclude)),
+        ("at least", size(selection.size_bytes_min)),
+        ("at most", size(selection.size_bytes_max)),
+        ("modified within", selection.age_ms_max.map(plain_duration)),
+        ("budget", size(selection.budget_bytes)),
+        ("pinned", list(&selection.pins)),
+        ("fetched", list(&fetched)),
+    ]
+    .into_iter()
+    .filter_map(|(key, value)| Some(vec![key.to_owned(), value?]))
+    .collect()
 }
 
 fn now() -> Moment {

@@ -9,7 +9,9 @@ use tidegate_protocol::file_sync::SkipReason;
 use super::out::Progress;
 use super::{Context, read, read_list};
 use crate::api::client::segment;
-use crate::api::document::{ConduitDocument, GenerationDocument, GenerationItems, HeldDocument};
+use crate::api::document::{
+    ConduitDocument, ConflictDocument, GenerationDocument, GenerationItems, HeldDocument, StartedDocument,
+};
 use crate::api::problem::{Code, Exit, Problem};
 use crate::core::command::ProgressView;
 use crate::format::{bytes, count, duration, number};
@@ -25,16 +27,10 @@ pub(super) async fn look(conduit: &str, context: &Context) -> Result<Value, Prob
     context.client.get(&format!("/conduits/{}", segment(conduit))).await
 }
 
-/// Follows the run that opened `generation` to its end, follow-ups included.
-pub(super) async fn run(conduit: &str, generation: Option<u64>, context: &Context) -> Result<Exit, Problem> {
-    let Some(first) = generation else {
-        if context.out.json() {
-            context.out.document(&json!({ "v": 1, "type": "summary", "conduit": conduit, "generation": null, "verified": true, "exit": 0 }));
-        } else {
-            context.out.line(&format!("{conduit}: nothing to do, verified."));
-        }
-        return Ok(Exit::Done);
-    };
+/// Follows the run that was begun to its end, follow-ups included.
+pub(super) async fn run(started: &StartedDocument, context: &Context) -> Result<Exit, Problem> {
+    let conduit = started.conduit.as_str();
+    let Some(first) = started.generation else { return Ok(nothing_to_do(started, context)) };
     let progress = context.out.progress();
     let began = Instant::now();
     let view = loop {
@@ -51,6 +47,25 @@ pub(super) async fn run(conduit: &str, generation: Option<u64>, context: &Contex
         return Err(self::held(&view.name, held, context));
     }
     sum_up(&view, first, began.elapsed(), context).await
+}
+
+/// Both ends are in step, but for conflicts that wait.
+fn nothing_to_do(started: &StartedDocument, context: &Context) -> Exit {
+    let StartedDocument { conduit, conflicts, .. } = started;
+    let exit = if *conflicts == 0 { Exit::Done } else { Exit::Conflicts };
+    if context.out.json() {
+        context.out.document(&json!({
+            "v": 1, "type": "summary", "conduit": conduit, "generation": null, "conflicts": conflicts,
+            "verified": true, "exit": exit as u8,
+        }));
+    } else if *conflicts == 0 {
+        context.out.line(&format!("{conduit}: nothing to do, verified."));
+    } else {
+        let waiting = count(*conflicts, "conflict waits", "conflicts wait");
+        context.out.line(&format!("{conduit}: nothing to do, verified; {waiting}."));
+        context.out.talk(&format!("Look: {}", context.command(&format!("conflict list {conduit}"))));
+    }
+    exit
 }
 
 /// Closed, and nothing follows it up.
@@ -72,9 +87,12 @@ async fn sum_up(view: &ConduitDocument, first: u64, took: Duration, context: &Co
     let (copied, deleted) = (sum(&run, |g| g.totals.copied), sum(&run, |g| g.totals.deleted));
     let moved = sum(&run, |g| g.totals.bytes);
     let verified = newest.verification == "verified";
-    let (skipped, conflicts) = (newest.totals.skipped, newest.totals.conflicts);
+    let skipped = newest.totals.skipped;
+    let conflicts = run.iter().map(|generation| generation.totals.conflicts).max().unwrap_or(0);
     let named = if skipped > 0 { skipped_items(&view.name, newest.number, context).await? } else { Vec::new() };
-    let exit = match (conflicts, skipped, verified) {
+    // What a strategy has decided is told, and waits for nobody.
+    let waiting = if conflicts > 0 { waiting_of(&view.name, first, context).await? } else { 0 };
+    let exit = match (waiting, skipped, verified) {
         _ if named.iter().any(|(_, why)| *why == SkipReason::NoSpace.to_string()) => Exit::Storage,
         _ if named.iter().any(|(_, why)| *why == SkipReason::Unreachable.to_string()) => Exit::Unreachable,
         (1.., _, _) => Exit::Conflicts,
@@ -103,8 +121,13 @@ async fn sum_up(view: &ConduitDocument, first: u64, took: Duration, context: &Co
         bytes(moved),
         duration(took.as_millis() as u64)
     );
-    let end =
-        if verified { format!("verified on {target}") } else { format!("NOT verified ({})", newest.verification) };
+    let both = if view.mode == "bidirectional" { " and " } else { "" };
+    let source = if both.is_empty() { "" } else { view.source.split(':').next().unwrap_or_default() };
+    let end = if verified {
+        format!("verified on {source}{both}{target}")
+    } else {
+        format!("NOT verified ({})", newest.verification)
+    };
     let _ = write!(line, ", {end}.");
     context.out.line(&line);
     for (path, why) in named.iter().take(NAMED_MAX) {
@@ -115,6 +138,9 @@ async fn sum_up(view: &ConduitDocument, first: u64, took: Duration, context: &Co
             .out
             .talk(&format!("  all of them: {}", context.command(&format!("gen show {} {}", view.name, newest.number))));
     }
+    if exit == Exit::Conflicts {
+        context.out.talk(&format!("  look: {}", context.command(&format!("conflict list {}", view.name))));
+    }
     if exit == Exit::Failed {
         let problem = Problem::new(
             Code::NotVerified,
@@ -124,6 +150,13 @@ async fn sum_up(view: &ConduitDocument, first: u64, took: Duration, context: &Co
         return Err(problem.next(context.command(&format!("sync {}", view.name))));
     }
     Ok(exit)
+}
+
+/// Conflicts that wait for a person: those that a run from `first` on met, and those that are held since before.
+async fn waiting_of(conduit: &str, first: u64, context: &Context) -> Result<u64, Problem> {
+    let document = context.client.get(&format!("/conflicts?conduit={}", segment(conduit))).await?;
+    let open: Vec<ConflictDocument> = read_list(&document, "conflicts")?;
+    Ok(open.iter().filter(|conflict| conflict.generation >= first || conflict.outcome == "held").count() as u64)
 }
 
 fn sum(run: &[GenerationDocument], of: impl Fn(&GenerationDocument) -> u64) -> u64 {

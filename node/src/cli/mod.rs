@@ -7,10 +7,12 @@ mod approve;
 mod completion;
 mod conduit;
 mod config;
+mod conflict;
 mod demo;
 mod device;
 mod doctor;
 mod down;
+mod fetch;
 mod follow;
 mod gen_show;
 mod health;
@@ -26,6 +28,7 @@ mod status;
 mod sync;
 mod up;
 mod version;
+mod why;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -105,6 +108,9 @@ enum Verb {
     Plan(plan::PlanArgs),
     Sync(sync::SyncArgs),
     Approve(approve::ApproveArgs),
+    Conflict(conflict::ConflictArgs),
+    Why(why::WhyArgs),
+    Fetch(fetch::FetchArgs),
     Job(job::JobArgs),
     History(history::HistoryArgs),
     Gen(gen_show::GenArgs),
@@ -263,6 +269,9 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Problem> {
         Verb::Plan(args) => plan::run(args, context).await,
         Verb::Sync(args) => sync::run(args, context).await,
         Verb::Approve(args) => approve::run(args, context).await,
+        Verb::Conflict(args) => conflict::run(args, context).await,
+        Verb::Why(args) => why::run(args, context).await,
+        Verb::Fetch(args) => fetch::run(args, context).await,
         Verb::Job(args) => job::run(args, context).await,
         Verb::History(args) => history::run(&args, context).await,
         Verb::Gen(args) => gen_show::run(args, context).await,

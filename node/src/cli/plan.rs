@@ -41,6 +41,30 @@ pub(super) async fn run(args: PlanArgs, context: &Context) -> Result<Exit, Probl
     Ok(if args.detailed_exitcode && pending { Exit::ChangesPending } else { Exit::Done })
 }
 
+/// What is done on one end: sums by kind. The target's are shown even when there is nothing.
+fn direction(plan: &PlanDocument, side: &str) -> Vec<Vec<String>> {
+    let source = plan.source.split(':').next().unwrap_or_default();
+    let (from, on) =
+        if side == "target" { (source, plan.target_device.as_str()) } else { (plan.target_device.as_str(), source) };
+    let of = |ops: &[&str]| {
+        let items = plan.items.iter().filter(|item| item.side == side && ops.contains(&item.op.as_str()));
+        items.fold((0_u64, 0_u64), |(n, sum), item| (n + 1, sum + item.bytes.unwrap_or(0)))
+    };
+    let (copies, sent) = of(&["install", "link", "mkdir", "metadata"]);
+    let (renames, _) = of(&["rename", "respell"]);
+    let (deletes, _) = of(&["trash", "rmdir"]);
+    let (evictions, _) = of(&["evict"]);
+    let always = side == "target";
+    let rows = [
+        ("copy", copies, format!("{}   {from} -> {on}", bytes(sent)), always),
+        ("rename", renames, format!("on {on}, nothing is sent"), false),
+        ("to trash", deletes, format!("on {on}"), always),
+        ("evict", evictions, format!("on {on}, {from} holds the same"), false),
+    ];
+    let shown = rows.into_iter().filter(|(_, n, _, always)| *always || *n > 0);
+    shown.map(|(what, n, more, _)| vec![format!("  {what}"), number(n), more]).collect()
+}
+
 fn show(plan: &PlanDocument, items: bool, context: &Context) {
     let out = &context.out;
     let heads: Vec<String> = plan.heads.iter().map(|head| format!("{}@{}", head.device, head.sequence)).collect();
@@ -53,21 +77,17 @@ fn show(plan: &PlanDocument, items: bool, context: &Context) {
         heads.join(" ")
     ));
     let totals = &plan.totals;
-    let from = plan.source.split(':').next().unwrap_or_default();
-    let arrow = format!("{from} -> {}", plan.target_device);
     let row = |what: &str, n: String, more: String| vec![format!("  {what}"), n, more];
-    let mut rows = vec![row(
-        "copy",
-        number(totals.copies - totals.renames.min(totals.copies)),
-        format!("{}   {arrow}", bytes(totals.copy_bytes)),
-    )];
-    if totals.renames > 0 {
-        rows.push(row("rename", number(totals.renames), format!("on {}, nothing is sent", plan.target_device)));
+    let mut rows = Vec::new();
+    for side in ["target", "source"] {
+        rows.extend(direction(plan, side));
     }
     if totals.replaced > 0 {
         rows.push(row("of these replace", number(totals.replaced), "old bytes go to the trash".to_owned()));
     }
-    rows.push(row("to trash", number(totals.deletes), format!("on {}", plan.target_device)));
+    if totals.adopts > 0 {
+        rows.push(row("record", number(totals.adopts), "equal on both ends; nothing is sent".to_owned()));
+    }
     for (what, list) in [("skip", &plan.skips), ("conflict", &plan.conflicts)] {
         if !list.is_empty() {
             let named: Vec<String> = list.iter().take(NAMED_MAX).map(|p| format!("{} ({})", p.path, p.why)).collect();

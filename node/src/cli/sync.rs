@@ -34,7 +34,7 @@ pub(super) async fn run(args: SyncArgs, context: &Context) -> Result<Exit, Probl
         begun(&started, &document, context);
         return Ok(Exit::Done);
     }
-    follow::run(&started.conduit, started.generation, context).await
+    follow::run(&started, context).await
 }
 
 /// Says that a run has begun.

@@ -17,8 +17,8 @@ use tidegate_protocol::path::EntryPath;
 use tidegate_protocol::wire::{JobControl, JobReport, Refusal, RefusalCode, Response};
 
 use super::file_sync::ItemSkipped;
-use super::io::{JobStop, Output, Ticket, Written};
-use super::{Core, CoreError, Step};
+use super::io::{JobStop, Output, Ticket, Work, Written};
+use super::{Core, CoreError, Step, legs};
 
 /// How long an answer to `JobStatus` is held back for news, in milliseconds.
 const REPORT_WAIT_MS: u64 = 200;
@@ -45,8 +45,47 @@ struct Running {
     next: u32,
     retry_ms: Option<u64>,
     current: Vec<EntryPath>,
+    /// The location that changes.
+    location: LocationId,
+    /// Paths of the leg at work whose outcome is still to come, by item and all together.
+    expected: BTreeMap<u32, Vec<EntryPath>>,
+    paths: BTreeSet<EntryPath>,
     /// What it rests on was withdrawn, and it has been told to stop.
     withdrawn: bool,
+}
+
+impl Running {
+    const fn new(location: LocationId) -> Self {
+        Self {
+            leg: false,
+            next: 0,
+            retry_ms: None,
+            current: Vec::new(),
+            location,
+            expected: BTreeMap::new(),
+            paths: BTreeSet::new(),
+            withdrawn: false,
+        }
+    }
+
+    /// A leg goes to work.
+    fn expect_all(&mut self, work: &[Work]) {
+        self.leg = true;
+        for work in work {
+            let paths: Vec<EntryPath> = work.from.iter().chain([&work.path]).cloned().collect();
+            self.paths.extend(paths.iter().cloned());
+            self.expected.insert(work.index, paths);
+        }
+    }
+
+    /// Outcomes of these items are known; answers where they acted.
+    fn told(&mut self, items: &[u32]) -> Vec<EntryPath> {
+        let paths: Vec<EntryPath> = items.iter().filter_map(|index| self.expected.remove(index)).flatten().collect();
+        for path in &paths {
+            self.paths.remove(path);
+        }
+        paths
+    }
 }
 
 struct Waiting {
@@ -91,6 +130,12 @@ impl Applying {
 
     pub(super) fn is_running(&self, job: &JobKey) -> bool {
         self.running.contains_key(job)
+    }
+
+    /// Whether a leg at work is about to tell what it wrote at a path: to look there before would take it for a
+    /// change of somebody else.
+    pub(super) fn is_expected(&self, location: LocationId, path: &EntryPath) -> bool {
+        self.running.values().any(|running| running.location == location && running.paths.contains(path))
     }
 
     pub(super) fn current(&self, job: &JobKey) -> Vec<EntryPath> {
@@ -138,9 +183,7 @@ impl Core {
         }
         record.state = JobState::Running;
         step.txn.put_job(&record)?;
-        self.applying
-            .running
-            .insert(job, Running { leg: false, next: 0, retry_ms: None, current: Vec::new(), withdrawn: false });
+        self.applying.running.insert(job, Running::new(record.spec.target.location));
         self.next_leg(step, job)
     }
 
@@ -153,7 +196,11 @@ impl Core {
             if first >= record.spec.items {
                 return self.end_job(step, job);
             }
-            let (end, work, settled) = self.make_leg(step, &record.spec, first)?;
+            let legs::Leg { next, work, settled, adopted } = self.make_leg(step, &record.spec, first)?;
+            if !adopted.is_empty() {
+                step.put(adopted)?;
+                self.locations.changed.insert(record.spec.target.location);
+            }
             if !settled.is_empty() {
                 let moved = Moved {
                     outcomes: settled,
@@ -165,9 +212,9 @@ impl Core {
                 self.on_job_moved(step, job, moved)?;
             }
             let Some(running) = self.applying.running.get_mut(&job) else { return Ok(()) };
-            running.next = end;
+            running.next = next;
             if !work.is_empty() {
-                running.leg = true;
+                running.expect_all(&work);
                 let leg = self.leg(&record.spec, work);
                 step.out.push(leg);
                 return Ok(());
@@ -183,10 +230,13 @@ impl Core {
         // A chunk that was counted just before a crash may be counted again: never more than there is.
         record.progress.bytes_done = (record.progress.bytes_done + moved.bytes_done).min(record.spec.bytes);
         record.progress.bytes_reused = (record.progress.bytes_reused + moved.bytes_reused).min(record.spec.bytes);
+        let told: Vec<u32> = moved.outcomes.iter().map(|(index, _)| *index).collect();
         step.txn.put_job_outcomes(&job, moved.outcomes)?;
         step.txn.put_job(&record)?;
         if let Some(running) = self.applying.running.get_mut(&job) {
             running.current = moved.current;
+            let paths = running.told(&told);
+            self.locations.look_now(step.now, record.spec.target.location, &paths);
         }
         if let Some(open) = self.service.open.get_mut(&job.conduit) {
             open.rate.note(step.now.monotonic_ms, record.progress.bytes_done);
@@ -204,6 +254,9 @@ impl Core {
         let Some(running) = self.applying.running.get_mut(&job) else { return Ok(()) };
         running.leg = false;
         running.current.clear();
+        let untold: Vec<u32> = running.expected.keys().copied().collect();
+        let paths = running.told(&untold);
+        self.locations.look_now(step.now, running.location, &paths);
         let Some(record) = step.txn.job(&job)? else { return Ok(()) };
         match stopped {
             None | Some(JobStop::Paused) if record.state == JobState::Paused => {

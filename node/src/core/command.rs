@@ -7,12 +7,17 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::file_sync::{
-    ConflictStrategy, DeleteMode, Generation, Halt, JobProgress, JobState, Plan, Schedule, SyncMode,
+    ConflictStrategy, DeleteMode, Generation, Halt, JobProgress, JobState, Plan, Schedule, Selection, SyncMode,
 };
 use tidegate_protocol::id::{DeviceId, Label, LibraryId};
 use tidegate_protocol::index::Rights;
+use tidegate_protocol::path::EntryPath;
 use tidegate_protocol::wire::JobControl;
 use tidegate_storage::disk::RootIdentity;
+
+pub use super::decisions::{
+    Choice, ConflictView, DoneView, PlannedView, SelectionChange, VersionOf, VersionView, WhyView,
+};
 
 /// Something a person wants.
 #[derive(Debug, Clone)]
@@ -90,12 +95,39 @@ pub enum Command {
         /// What.
         change: ConduitChange,
     },
+    /// Pins a path of a selective conduit, or lets go of it.
+    Pin {
+        /// Which conduit.
+        conduit: String,
+        /// Below its roots.
+        path: EntryPath,
+        /// Pins, or lets go.
+        pinned: bool,
+    },
+    /// Has a path brought to the target of a selective conduit for a while.
+    Fetch {
+        /// Which conduit; found by the path if absent.
+        conduit: Option<String>,
+        /// Below the conduit's roots, or absolute and below a location of this device.
+        path: String,
+        /// For how long, in milliseconds.
+        for_ms: u64,
+    },
     /// Removes a conduit; no file is touched.
     RemoveConduit(String),
     /// Resolves and shows; changes nothing.
     Plan {
         /// Which conduit.
         conduit: String,
+        /// How long to wait for the gate, in milliseconds.
+        wait_ms: u64,
+    },
+    /// Explains the fate of one path; changes nothing.
+    Why {
+        /// Which conduit; found by the path if absent.
+        conduit: Option<String>,
+        /// Below the conduit's roots, or absolute and below a location of this device.
+        path: String,
         /// How long to wait for the gate, in milliseconds.
         wait_ms: u64,
     },
@@ -123,6 +155,29 @@ pub enum Command {
         job: String,
         /// What.
         control: JobControl,
+    },
+    /// Conflicts of a conduit, or of all.
+    Conflicts {
+        /// Which conduit.
+        conduit: Option<String>,
+        /// Those that are settled, too.
+        settled: bool,
+    },
+    /// One conflict, as `conduit:number`.
+    Conflict(String),
+    /// The content of one version of a conflict.
+    ConflictContent {
+        /// As `conduit:number`.
+        conflict: String,
+        /// Which version.
+        version: VersionOf,
+    },
+    /// Decides a conflict.
+    ResolveConflict {
+        /// As `conduit:number`.
+        conflict: String,
+        /// How.
+        choice: Choice,
     },
     /// Generations of a conduit, newest first.
     History {
@@ -173,6 +228,8 @@ pub struct ConduitChange {
     pub strategy: Option<ConflictStrategy>,
     /// Delete mode.
     pub delete_mode: Option<DeleteMode>,
+    /// Selection (selective).
+    pub selection: SelectionChange,
 }
 
 /// An answer.
@@ -190,8 +247,16 @@ pub enum Reply {
     Conduit(Box<ConduitView>),
     /// To `Plan`.
     Plan(Box<PlanView>),
+    /// To `Why`.
+    Why(Box<WhyView>),
     /// To `Sync` and `Approve`.
     Started(Started),
+    /// To `Conflicts`.
+    Conflicts(Vec<ConflictView>),
+    /// To `Conflict`.
+    Conflict(Box<ConflictView>),
+    /// To `ConflictContent`.
+    Content(Vec<u8>),
     /// To `Jobs`.
     Jobs(Vec<JobView>),
     /// To `History`.
@@ -207,6 +272,8 @@ pub struct Started {
     pub conduit: Label,
     /// The generation that was opened; `None` if there was nothing to do, which is verified.
     pub generation: Option<u64>,
+    /// Conflicts that stay where there was nothing to do.
+    pub conflicts: u64,
 }
 
 /// Everything at a glance.
@@ -318,6 +385,8 @@ pub struct ConduitView {
     pub strategy: ConflictStrategy,
     /// Delete mode.
     pub delete_mode: DeleteMode,
+    /// Selection (selective).
+    pub selection: Selection,
     /// This device coordinates it.
     pub coordinator: bool,
     /// What it does now: `idle`, `waiting`, `copying`, `deleting`, `verifying`, `held`.
@@ -330,6 +399,8 @@ pub struct ConduitView {
     pub verified_ms: Option<u64>,
     /// The held plan that waits for approval, and why.
     pub held: Option<(String, Vec<Halt>)>,
+    /// Conflicts that wait for a person.
+    pub conflicts: u64,
     /// Statistics over all generations.
     pub statistics: Statistics,
 }
@@ -428,7 +499,7 @@ pub struct GenerationView {
 /// One item of a generation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ItemView {
-    /// `install`, `link`, `mkdir`, `rename`, `metadata`, `trash`, `rmdir`.
+    /// `install`, `link`, `mkdir`, `rename`, `metadata`, `trash`, `rmdir`, `adopt`, `respell`, `evict`.
     pub op: String,
     /// Path below the root, escaped for display.
     pub path: String,

@@ -51,7 +51,9 @@ impl ConduitManager {
             bandwidth_limit,
             strategy,
             delete_mode,
+            selection,
         } = change;
+        let selection = selection.applied(&settings.selection.value);
         [
             set(&mut settings.name, name, stamp),
             set(&mut settings.enabled, enabled, stamp),
@@ -61,6 +63,7 @@ impl ConduitManager {
             set(&mut settings.bandwidth_limit, bandwidth_limit, stamp),
             set(&mut settings.strategy, strategy, stamp),
             set(&mut settings.delete_mode, delete_mode, stamp),
+            set(&mut settings.selection, selection, stamp),
         ]
         .contains(&true)
     }
@@ -176,12 +179,15 @@ impl Core {
             )));
         }
         conduit.removed = Stamped::new(true, self.stamp(step)?);
+        let id = conduit.id;
         step.put(vec![Change::fact(Fact::Conduit(Box::new(conduit)))])?;
+        step.txn.drop_base(id)?;
+        step.txn.set_baseline(id, None)?;
         Ok(Ok(Reply::Done))
     }
 }
 
-fn refused(error: &conduit::ConduitError) -> Fault {
+pub(super) fn refused(error: &conduit::ConduitError) -> Fault {
     Fault::new(
         FaultCode::ConduitRule,
         "the conduit was refused; nothing was changed",

@@ -3,11 +3,14 @@
 //! A job on this device is handed to [`super::applying`] directly; one on another device goes by requests that
 //! may be repeated at will: the other side answers with how much it has, and that is where this side goes on.
 
-use tidegate_protocol::file_sync::{ItemOutcome, JobKey, JobKind, JobState, Root, SkipReason};
+use tidegate_protocol::file_sync::{
+    Conduit, DirectionalOps, ItemOutcome, JobKey, JobKind, JobState, Plan, Root, Side, SkipReason,
+};
 use tidegate_protocol::id::{ConduitId, DeviceId};
 use tidegate_protocol::limits::{ITEMS_BYTES_MAX, ITEMS_PER_FRAME_MAX};
 use tidegate_protocol::path::EntryPath;
 use tidegate_protocol::wire::{JobReport, Refusal, RefusalCode, Request, Response};
+use tidegate_storage::store::JobRecord;
 
 use super::command::{Fault, FaultCode, Reply};
 use super::file_sync::ItemSkipped;
@@ -23,6 +26,17 @@ const GENERATIONS_KEPT: u64 = 100;
 pub(super) struct Ends<'a> {
     pub(super) target: &'a Root,
     pub(super) source: &'a Root,
+}
+
+impl<'a> Ends<'a> {
+    /// The ends as seen from `side` of a conduit, and what a plan does there.
+    pub(super) const fn of(conduit: &'a Conduit, plan: &'a Plan, side: Side) -> (Self, &'a DirectionalOps) {
+        let (there, here, operations) = (&conduit.source, &conduit.target, &plan.operations);
+        match side {
+            Side::Source => (Self { target: there, source: here }, &operations.target_to_source),
+            Side::Target => (Self { target: here, source: there }, &operations.source_to_target),
+        }
+    }
 }
 
 /// How far the hand-over of one job to another device is.
@@ -58,7 +72,10 @@ impl Dispatch {
 }
 
 impl Core {
-    /// Sends out all jobs of one kind of a generation; if there are none, the phase is over at once.
+    /// Sends out the jobs of one kind of a generation; if there are none, the phase is over at once.
+    ///
+    /// The source's disk comes first: a conflict copy that it takes from the target is still at the old path
+    /// then, before the target's own job sets that path aside.
     pub(super) fn dispatch(
         &mut self,
         step: &mut Step<'_>,
@@ -66,11 +83,11 @@ impl Core {
         number: u64,
         kind: JobKind,
     ) -> Result<(), CoreError> {
-        for record in step.jobs_of(conduit, number)? {
+        let mut open: Vec<JobRecord> = step.jobs_of(conduit, number)?;
+        open.retain(|record| record.spec.key.kind == kind && !is_over(record.state));
+        let first = open.iter().map(|record| record.spec.key.side).min();
+        for record in open.into_iter().filter(|record| Some(record.spec.key.side) == first) {
             let key = record.spec.key;
-            if key.kind != kind || matches!(record.state, JobState::Ended | JobState::Cancelled) {
-                continue;
-            }
             if key.device == self.me {
                 self.start_job(step, key)?;
             } else {
@@ -98,12 +115,15 @@ impl Core {
         if phase != Some((number, expected)) {
             return Ok(());
         }
-        let jobs = step.jobs_of(conduit, number)?;
-        let over = |state| matches!(state, JobState::Ended | JobState::Cancelled);
-        if jobs.iter().filter(|record| record.spec.key.kind == kind).all(|record| over(record.state)) {
-            self.on_jobs_over(step, conduit, number, kind)?;
+        let mut jobs = step.jobs_of(conduit, number)?;
+        jobs.retain(|record| record.spec.key.kind == kind && !is_over(record.state));
+        if jobs.is_empty() {
+            return self.on_jobs_over(step, conduit, number, kind);
         }
-        Ok(())
+        let begun = |job: &JobKey| self.service.dispatches.contains_key(job) || self.applying.is_running(job);
+        let waits = |record: &JobRecord| record.state == JobState::Waiting && !begun(&record.spec.key);
+        // The other side's turn.
+        if jobs.iter().all(waits) { self.dispatch(step, conduit, number, kind) } else { Ok(()) }
     }
 
     /// Asks what is due of the devices that have our jobs.
@@ -278,6 +298,13 @@ impl Core {
             format!("the source's device ({}) resolves and dispatches, and it is offline", device.short()),
             &["tidegate device list"],
         ))
+    }
+}
+
+const fn is_over(state: JobState) -> bool {
+    match state {
+        JobState::Ended | JobState::Cancelled => true,
+        JobState::Waiting | JobState::Running | JobState::Paused => false,
     }
 }
 

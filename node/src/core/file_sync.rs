@@ -10,17 +10,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_protocol::file_sync::{
-    Action, Baseline, Conduit, Generation, GenerationTotals, Item, ItemOutcome, JobKey, JobKind, JobProgress, JobSpec,
-    JobState, Phase, Plan, PlanId, PreImage, Side, SkipReason, Verification,
+    Action, Conduit, Generation, GenerationTotals, Item, ItemOutcome, JobKey, JobKind, JobProgress, JobSpec, JobState,
+    Phase, Plan, PlanId, PreImage, Side, SkipReason, Verification,
 };
 use tidegate_protocol::hash::ContentHash;
-use tidegate_protocol::id::{ConduitId, DeviceId};
+use tidegate_protocol::id::{ConduitId, DeviceId, LocationId};
+use tidegate_protocol::path::EntryPath;
 use tidegate_storage::store::JobRecord;
 
 use super::command::{Fault, FaultCode, Reply, Started};
-use super::dispatch::Dispatch;
+use super::dispatch::{Dispatch, Ends};
 use super::gate::Attempt;
-use super::io::{Output, Ticket};
+use super::io::{Output, Resolved, Ticket};
 use super::{Core, CoreError, Step};
 use crate::env::Now;
 
@@ -31,8 +32,20 @@ pub(super) enum Purpose {
     Plan(Ticket),
     /// `sync_now`.
     Sync(SyncCall),
+    /// A person wants to know why a path stands as it does.
+    Why(Ticket, EntryPath),
     /// A generation's jobs are done; was it enough?
     Verify(u64),
+}
+
+impl Purpose {
+    /// The path, if any, whose fate is to be explained.
+    pub(super) fn question(&self) -> Option<EntryPath> {
+        match self {
+            Self::Why(_, path) => Some(path.clone()),
+            Self::Plan(_) | Self::Sync(_) | Self::Verify(_) => None,
+        }
+    }
 }
 
 /// One call of `sync_now`.
@@ -63,6 +76,8 @@ pub(super) struct FileSyncService {
     /// Held plans, by conduit: what was shown, and why it waits.
     pub(super) held: BTreeMap<ConduitId, PlanId>,
     pub(super) dispatches: BTreeMap<JobKey, Dispatch>,
+    /// Choices of people that are being written, and where.
+    pub(super) putting: BTreeMap<Ticket, LocationId>,
     pub(super) wake_ms: Option<u64>,
 }
 
@@ -166,21 +181,28 @@ impl Core {
         &mut self,
         step: &mut Step<'_>,
         attempt: Attempt,
-        plan: Plan,
-        baseline: &Baseline,
+        mut resolved: Resolved,
     ) -> Result<(), CoreError> {
         let Some(conduit) = step.txn.conduit(attempt.conduit)?.filter(|conduit| !conduit.removed.value) else {
             return self.give_up(step, attempt, None);
         };
         match attempt.purpose {
             Purpose::Plan(ticket) => {
-                self.keep_plan(step, &conduit, &plan)?;
-                let view = self.plan_view(step, &conduit, plan)?;
+                self.keep_plan(step, &conduit, &resolved.plan)?;
+                let view = self.plan_view(step, &conduit, resolved.plan)?;
                 step.out.push(Output::Reply { ticket, reply: Ok(Reply::Plan(Box::new(view))) });
                 Ok(())
             }
-            Purpose::Sync(call) => self.on_sync_plan(step, &conduit, &call, &plan, baseline),
-            Purpose::Verify(number) => self.on_verify_plan(step, &conduit, number, &plan, baseline),
+            Purpose::Why(ticket, path) => {
+                let view = self.why_view(step, &conduit, &path, &mut resolved)?;
+                let reply = view.map(|view| Reply::Why(Box::new(view))).ok_or_else(|| {
+                    Fault::new(FaultCode::Internal, "the path was not explained", "this is a mistake in Tidegate", &[])
+                });
+                step.out.push(Output::Reply { ticket, reply });
+                Ok(())
+            }
+            Purpose::Sync(call) => self.on_sync_plan(step, &conduit, &call, &resolved),
+            Purpose::Verify(number) => self.on_verify_plan(step, &conduit, number, &resolved),
         }
     }
 
@@ -189,9 +211,9 @@ impl Core {
         step: &mut Step<'_>,
         conduit: &Conduit,
         call: &SyncCall,
-        plan: &Plan,
-        baseline: &Baseline,
+        resolved: &Resolved,
     ) -> Result<(), CoreError> {
+        let plan = &resolved.plan;
         let name = conduit.settings.name.value.clone();
         let covered = self.is_covered(step, conduit, call, plan)?;
         if let Some(wanted) = call.plan.as_ref().filter(|_| !covered) {
@@ -205,8 +227,9 @@ impl Core {
             return Ok(());
         }
         if plan.is_empty() {
-            self.agree(step, conduit, baseline, plan)?;
-            self.answer(step, call.caller, Ok(Reply::Started(Started { conduit: name, generation: None })));
+            self.agree(step, conduit, 0, resolved)?;
+            let conflicts = plan.conflicts().len() as u64;
+            self.answer(step, call.caller, Ok(Reply::Started(Started { conduit: name, generation: None, conflicts })));
             return Ok(());
         }
         let approved = call.approve || step.txn.approval(&plan.id)?.is_some();
@@ -220,7 +243,8 @@ impl Core {
             step.txn.approve_plan(&plan.id, step.now.wall_ms)?;
         }
         let number = self.open_generation(step, conduit, plan, None)?;
-        self.answer(step, call.caller, Ok(Reply::Started(Started { conduit: name, generation: Some(number) })));
+        let started = Started { conduit: name, generation: Some(number), conflicts: 0 };
+        self.answer(step, call.caller, Ok(Reply::Started(started)));
         Ok(())
     }
 
@@ -251,7 +275,9 @@ impl Core {
             &["tidegate conduit show NAME", "tidegate location list"],
         );
         match attempt.purpose {
-            Purpose::Plan(ticket) => step.out.push(Output::Reply { ticket, reply: Err(fault) }),
+            Purpose::Plan(ticket) | Purpose::Why(ticket, _) => {
+                step.out.push(Output::Reply { ticket, reply: Err(fault) });
+            }
             Purpose::Sync(call) => self.answer(step, call.caller, Err(fault)),
             Purpose::Verify(number) => self.close_unproven(step, attempt.conduit, number)?,
         }
@@ -291,14 +317,12 @@ impl Core {
         step.txn.see_generation(conduit.id, number)?;
         step.set_held(conduit.id, None)?;
         self.service.held.remove(&conduit.id);
+        self.note_conflicts(step, conduit, number, plan)?;
         let approved = !plan.halts.is_empty();
-        for (side, root, source, ops) in [
-            (Side::Target, &conduit.target, &conduit.source, &plan.operations.source_to_target),
-            (Side::Source, &conduit.source, &conduit.target, &plan.operations.target_to_source),
-        ] {
-            let key =
-                JobKey { conduit: conduit.id, generation: number, device: root.device, side, kind: JobKind::Copy };
-            let ends = super::dispatch::Ends { target: root, source };
+        for side in [Side::Source, Side::Target] {
+            let (ends, ops) = Ends::of(conduit, plan, side);
+            let (device, kind) = (ends.target.device, JobKind::Copy);
+            let key = JobKey { conduit: conduit.id, generation: number, device, side, kind };
             self.store_job(step, conduit, key, plan, approved, &ends, &ops.copies)?;
         }
         let rate = super::progress::Rate::new(step.now.monotonic_ms);
@@ -316,7 +340,7 @@ impl Core {
         key: JobKey,
         plan: &Plan,
         approved: bool,
-        ends: &super::dispatch::Ends<'_>,
+        ends: &Ends<'_>,
         items: &[Item],
     ) -> Result<(), CoreError> {
         if items.is_empty() {
@@ -368,19 +392,17 @@ impl Core {
         let failed = failed_contents(step, id, number)?;
         let approved = !plan.halts.is_empty();
         let mut suppressed = 0;
-        for (side, root, source, ops) in [
-            (Side::Target, &conduit.target, &conduit.source, &plan.operations.source_to_target),
-            (Side::Source, &conduit.source, &conduit.target, &plan.operations.target_to_source),
-        ] {
+        for side in [Side::Source, Side::Target] {
+            let (ends, ops) = Ends::of(&conduit, &plan, side);
             let (kept, go): (Vec<Item>, Vec<Item>) = ops
                 .deletes
                 .iter()
                 .cloned()
                 .partition(|item| content_of(&item.expect).is_some_and(|c| failed.contains(&c)));
             suppressed += kept.len() as u64;
-            let key = JobKey { conduit: id, generation: number, device: root.device, side, kind: JobKind::Delete };
+            let (device, kind) = (ends.target.device, JobKind::Delete);
+            let key = JobKey { conduit: id, generation: number, device, side, kind };
             if step.txn.job(&key)?.is_none() {
-                let ends = super::dispatch::Ends { target: root, source };
                 self.store_job(step, &conduit, key, &plan, approved, &ends, &go)?;
             }
         }
@@ -421,7 +443,9 @@ impl Core {
             ),
         };
         match attempt.purpose {
-            Purpose::Plan(ticket) => step.out.push(Output::Reply { ticket, reply: Err(fault) }),
+            Purpose::Plan(ticket) | Purpose::Why(ticket, _) => {
+                step.out.push(Output::Reply { ticket, reply: Err(fault) });
+            }
             Purpose::Sync(call) => {
                 self.answer(step, call.caller, Err(fault));
                 if call.caller.is_none() {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use tidegate_protocol::file_sync::{Baseline, Conduit, Plan};
+use tidegate_protocol::file_sync::Conduit;
 use tidegate_protocol::id::{ConduitId, DeviceId, LocationId, Nonce};
 use tidegate_protocol::library_sync::gate::{self, GateView, LocationView, OtherView, OwnerView};
 use tidegate_protocol::library_sync::{GateClosed, GateReason, Head, RootState, SignedHead};
@@ -14,7 +14,7 @@ use tidegate_protocol::limits::ANSWER_MS_MAX;
 use tidegate_protocol::wire::{Request, Response};
 
 use super::file_sync::Purpose;
-use super::io::{Output, Ticket};
+use super::io::{Output, ResolveFacts, Resolved, Ticket};
 use super::{Asked, Core, CoreError, Step};
 use crate::env::{NetworkError, Now};
 
@@ -60,6 +60,7 @@ struct Evidence {
     at_ms: u64,
     head: Head,
     offset_ms: i64,
+    doubt_ms: u64,
 }
 
 /// A question of another device that waits until the own disk is quiet.
@@ -164,7 +165,9 @@ impl Core {
         self.confirm(step, &head, offset_ms);
         if let Some(attempt) = attempt.and_then(|id| self.gate.attempts.get_mut(&id)) {
             let conduit = attempt.conduit;
-            attempt.evidence.insert(asked.device, Evidence { at_ms: step.now.monotonic_ms, head, offset_ms });
+            let half_ms = (step.now.monotonic_ms - asked.asked.monotonic_ms) / 2;
+            let doubt_ms = offset_ms.unsigned_abs() + half_ms;
+            attempt.evidence.insert(asked.device, Evidence { at_ms: step.now.monotonic_ms, head, offset_ms, doubt_ms });
             step.txn.see_generation(conduit, generation.min(GENERATION_CLAIM_MAX))?;
         }
         Ok(())
@@ -174,12 +177,12 @@ impl Core {
         &mut self,
         step: &mut Step<'_>,
         ticket: Ticket,
-        result: Result<(Box<Plan>, Baseline), String>,
+        result: Result<Box<Resolved>, String>,
     ) -> Result<(), CoreError> {
         let found = self.gate.attempts.iter().find(|(_, attempt)| attempt.resolving == Some(ticket)).map(|(id, _)| *id);
         let Some(attempt) = found.and_then(|id| self.gate.attempts.remove(&id)) else { return Ok(()) };
         match result {
-            Ok((plan, baseline)) => self.on_plan(step, attempt, *plan, &baseline),
+            Ok(resolved) => self.on_plan(step, attempt, *resolved),
             Err(why) => self.unresolved(step, attempt, &why),
         }
     }
@@ -248,8 +251,10 @@ impl Core {
                 let baseline = step.valid_baseline(&conduit)?;
                 let previous = step.agreed(conduit.id)?.map(Box::new);
                 let guards = self.config.guards;
+                let facts = Box::new(resolve_facts(step, &attempt, conduit.id)?);
+                let why = attempt.purpose.question();
                 let conduit = Box::new(conduit);
-                step.out.push(Output::Resolve { ticket, synced, conduit, baseline, previous, guards });
+                step.out.push(Output::Resolve { ticket, synced, conduit, baseline, previous, guards, facts, why });
                 self.gate.attempts.insert(id, attempt);
             }
             Err(closed) => {
@@ -434,6 +439,18 @@ impl Core {
             }
         })
     }
+}
+
+/// What a resolve is told besides rows and definition. The doubt about clocks is what the evidence leaves open:
+/// the offset that was measured, and half the time that the answer took.
+fn resolve_facts(step: &Step<'_>, attempt: &Attempt, conduit: ConduitId) -> Result<ResolveFacts, CoreError> {
+    let labels = step.txn.devices()?.into_iter().map(|device| (device.id, device.name.value)).collect();
+    Ok(ResolveFacts {
+        rulings: step.txn.rulings(conduit)?,
+        labels,
+        now_ms: step.now.wall_ms,
+        clock_doubt_ms: attempt.evidence.values().map(|evidence| evidence.doubt_ms).max().unwrap_or(0),
+    })
 }
 
 /// The owners of both ends, each with its locations.

@@ -4,12 +4,14 @@
 //! Everything here is plain data: a recorded list of inputs replays to the same outputs.
 
 use ::core::net::SocketAddr;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use tidegate_protocol::file_sync::{Baseline, Conduit, DeleteMode, Guards, Item, ItemOutcome, JobKey, Plan};
+use tidegate_protocol::file_sync::{
+    BaseChange, Baseline, Conduit, DeleteMode, Guards, Item, ItemOutcome, JobKey, Plan, Ruling, Why,
+};
 use tidegate_protocol::hash::ContentHash;
-use tidegate_protocol::id::{DeviceId, Label, LibraryId, LocationId};
+use tidegate_protocol::id::{ConduitId, DeviceId, Label, LibraryId, LocationId};
 use tidegate_protocol::index::{EntryKind, Observation, StatMark, Version};
 use tidegate_protocol::library_sync::{LibrarySynced, RootState, SignedHead};
 use tidegate_protocol::path::{DirPath, EntryPath};
@@ -141,8 +143,17 @@ pub enum Input {
     Resolved {
         /// Of the wish.
         ticket: Ticket,
-        /// The plan and what a baseline at this state would say; or why there is none.
-        result: Result<(Box<Plan>, Baseline), String>,
+        /// What was found; or why there is no answer.
+        result: Result<Box<Resolved>, String>,
+    },
+    /// What a person chose about a conflict was written, or was not.
+    Put {
+        /// Of the wish.
+        ticket: Ticket,
+        /// What was written, for the scanner to recognise.
+        written: Vec<Written>,
+        /// Why not all of it was.
+        failure: Option<String>,
     },
     /// Time has passed.
     Tick,
@@ -313,6 +324,12 @@ pub enum Output {
         /// Whether the trash of the generation goes as well.
         purge: bool,
     },
+    /// Writes what a person chose. Answered by [`Input::Put`].
+    Put(PutLeg),
+    /// Keeps texts for merges to come.
+    KeepTexts(KeepTexts),
+    /// Finds a content and answers a command with it.
+    ReadContent(ReadContent),
     /// Resolves over a read snapshot. Answered by [`Input::Resolved`].
     Resolve {
         /// For the answer.
@@ -327,7 +344,109 @@ pub enum Output {
         previous: Option<Box<Plan>>,
         /// The guards.
         guards: Guards,
+        /// What is neither row nor definition.
+        facts: Box<ResolveFacts>,
+        /// The path, if any, whose fate is to be explained.
+        why: Option<EntryPath>,
     },
+}
+
+/// Something that a person chose, to be written at an own end. Answered by [`Input::Put`].
+#[derive(Debug, Clone)]
+pub struct PutLeg {
+    /// For the answer.
+    pub ticket: Ticket,
+    /// Names its staging and trash.
+    pub job: JobKey,
+    /// The location that changes.
+    pub location: LocationId,
+    /// What to do, in order.
+    pub items: Vec<Work>,
+    /// The content of the item that installs a file.
+    pub content: Vec<u8>,
+}
+
+/// Texts that both ends have agreed on, to be kept for merges.
+#[derive(Debug, Clone)]
+pub struct KeepTexts {
+    /// Where they stand.
+    pub location: LocationId,
+    /// Below the location, with what stands there and how long it is.
+    pub files: Vec<(EntryPath, ContentHash, u64)>,
+}
+
+/// A content that a person wants to see. Answers the command of this ticket.
+#[derive(Debug, Clone)]
+pub struct ReadContent {
+    /// Of the command.
+    pub ticket: Ticket,
+    /// What it must hash to.
+    pub content: ContentHash,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Where it may be, in the order to be tried.
+    pub from: Vec<ContentFrom>,
+}
+
+/// Where a content may be.
+#[derive(Debug, Clone)]
+pub enum ContentFrom {
+    /// At a path of this device.
+    Here {
+        /// In which location.
+        location: LocationId,
+        /// Below the location.
+        path: EntryPath,
+    },
+    /// Among the texts that are kept for merges on this device.
+    Texts {
+        /// In which location.
+        location: LocationId,
+    },
+    /// In the trash of a conduit's generations on this device.
+    Trash {
+        /// Of which location.
+        location: LocationId,
+        /// Of which conduit.
+        conduit: ConduitId,
+        /// Where it stood, below the location.
+        path: EntryPath,
+    },
+    /// At the conduit's end on another device.
+    There {
+        /// On which.
+        device: DeviceId,
+        /// Under which name it is asked for.
+        job: JobKey,
+        /// Below the conduit's root.
+        path: EntryPath,
+    },
+}
+
+/// What a resolve is given besides rows and definition, as it was when the gate opened.
+#[derive(Debug, Clone, Default)]
+pub struct ResolveFacts {
+    /// Rulings of the conduit.
+    pub rulings: Vec<Ruling>,
+    /// Names of devices.
+    pub labels: BTreeMap<DeviceId, Label>,
+    /// The moment, in Unix milliseconds.
+    pub now_ms: u64,
+    /// How far apart both owners' clocks may be, in milliseconds.
+    pub clock_doubt_ms: u64,
+}
+
+/// What a resolve found.
+#[derive(Debug)]
+pub struct Resolved {
+    /// The plan.
+    pub plan: Plan,
+    /// What a baseline at this state would say.
+    pub baseline: Baseline,
+    /// How the base rows change if the plan is empty.
+    pub base: Vec<(EntryPath, BaseChange)>,
+    /// The explanation that was asked for.
+    pub why: Option<Why>,
 }
 
 /// What a scan looks at.
@@ -394,6 +513,8 @@ pub struct DeleteLeg {
     pub job: JobKey,
     /// The location that changes.
     pub location: LocationId,
+    /// The other end: asked before anything is evicted.
+    pub source: CopySource,
     /// The items, in order.
     pub items: Vec<Work>,
     /// Whether old bytes are kept.

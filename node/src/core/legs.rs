@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use tidegate_protocol::file_sync::{Action, ItemOutcome, JobKind, JobSpec, PreImage, SkipReason};
+use tidegate_protocol::file_sync::{Action, Item, ItemOutcome, JobKind, JobSpec, PreImage, SkipReason};
 use tidegate_protocol::hash::ContentHash;
-use tidegate_protocol::id::DeviceId;
-use tidegate_protocol::index::{EntryKind, IgnoreRules, Rights, StatMark};
+use tidegate_protocol::id::{DeviceId, LocationId};
+use tidegate_protocol::index::{Entry, EntryKind, EntryState, IgnoreRules, Rights, StatMark, Version};
 use tidegate_protocol::path::{DirPath, EntryPath};
 use tidegate_protocol::wire::{Fetch, FetchFailure, RefusalCode, Response, Want};
-use tidegate_storage::store::Tree;
+use tidegate_storage::store::{Change, Tree};
 
 use super::applying::refuse;
 use super::io::{CopyLeg, CopySource, DeleteLeg, LocalContent, Output, Read, Ticket, Work};
@@ -20,22 +20,15 @@ const LEG_ITEMS_MAX: usize = 8192;
 
 impl Core {
     /// Items from `first` on that have no outcome, ready for work; and outcomes for those that need none.
-    /// Returns where the next leg begins.
-    #[expect(clippy::type_complexity, reason = "three results of one walk, taken apart at once")]
-    pub(super) fn make_leg(
-        &self,
-        step: &Step<'_>,
-        spec: &JobSpec,
-        first: u32,
-    ) -> Result<(u32, Vec<Work>, Vec<(u32, ItemOutcome)>), CoreError> {
+    pub(super) fn make_leg(&self, step: &Step<'_>, spec: &JobSpec, first: u32) -> Result<Leg, CoreError> {
         let items = step.txn.job_items(&spec.key, first, LEG_ITEMS_MAX)?;
         let known = step.txn.job_outcomes(&spec.key, first, items.len())?;
         let tree = step.txn.tree(self.me, spec.target.location)?;
         let location = step.txn.location(self.me, spec.target.location)?;
         let rules = location
             .map_or_else(IgnoreRules::none, |l| IgnoreRules::new(&l.rules).unwrap_or_else(|_| IgnoreRules::none()));
-        let (mut work, mut settled) = (Vec::new(), Vec::new());
-        let end = first + items.len() as u32;
+        let (mut work, mut settled, mut adopted) = (Vec::new(), Vec::new(), Vec::new());
+        let next = first + items.len() as u32;
         for (offset, item) in items.into_iter().enumerate() {
             let index = first + offset as u32;
             if known.get(offset).is_some_and(Option::is_some) {
@@ -52,46 +45,49 @@ impl Core {
                     continue;
                 }
             };
-            let from = match &item.action {
-                Action::RenameFile { from, .. } => spec.target.dir.join(from).ok(),
-                Action::MakeDirectory { .. }
-                | Action::InstallFile { .. }
-                | Action::InstallSymlink { .. }
-                | Action::SetMetadata { .. }
-                | Action::Remove { .. }
-                | Action::RemoveDirectory { .. }
-                | Action::Adopt { .. }
-                | Action::Respell { .. }
-                | Action::Evict { .. } => None,
+            if let Action::Adopt { version } = &item.action {
+                let outcome = adopt(step, tree, spec.target.location, &path, &item.expect, version, &mut adopted)?;
+                settled.push((index, outcome));
+                continue;
+            }
+            let from = old_path(&item.action).and_then(|from| spec.target.dir.join(from).ok());
+            let known = match (&item.expect, &item.action) {
+                (_, Action::SetMetadata { file, .. }) => known_mark(step, tree, &path, file.content)?,
+                (PreImage::File { content, .. }, _) => known_mark(step, tree, &path, *content)?,
+                (PreImage::Absent | PreImage::Directory | PreImage::Symlink { .. }, _) => None,
             };
-            let known = match &item.expect {
-                PreImage::File { content, .. } => known_mark(step, tree, &path, *content)?,
-                PreImage::Absent | PreImage::Directory | PreImage::Symlink { .. } => None,
-            };
-            let known = match &item.action {
-                Action::SetMetadata { file, .. } => known_mark(step, tree, &path, file.content)?,
-                Action::MakeDirectory { .. }
-                | Action::InstallFile { .. }
-                | Action::InstallSymlink { .. }
-                | Action::RenameFile { .. }
-                | Action::Remove { .. }
-                | Action::RemoveDirectory { .. }
-                | Action::Adopt { .. }
-                | Action::Respell { .. }
-                | Action::Evict { .. } => known,
-            };
-            // What a rename moves is content that this device holds, at the old path.
-            let local = match (&item.action, &from) {
-                (Action::RenameFile { file, .. }, Some(from)) => known_mark(step, tree, from, file.content)?
-                    .map(|mark| LocalContent { location: spec.target.location, path: from.clone(), mark }),
-                _ => None,
-            };
+            let local = self.local_of(step, spec, tree, &item, from.as_ref())?;
             work.push(Work { index, path, item, from, known, local });
         }
         if spec.key.kind == JobKind::Copy {
             self.find_local(step, &mut work)?;
         }
-        Ok((end, work, settled))
+        Ok(Leg { next, work, settled, adopted })
+    }
+
+    /// Content of this device that an item rests on: what a rename moves, at the old path; what an eviction
+    /// leaves behind, at the other end if that is on this device, too.
+    fn local_of(
+        &self,
+        step: &Step<'_>,
+        spec: &JobSpec,
+        tree: Tree,
+        item: &Item,
+        from: Option<&EntryPath>,
+    ) -> Result<Option<LocalContent>, CoreError> {
+        match (&item.action, &item.expect) {
+            (Action::RenameFile { file, .. }, _) => {
+                let Some(from) = from else { return Ok(None) };
+                let mark = known_mark(step, tree, from, file.content)?;
+                Ok(mark.map(|mark| LocalContent { location: spec.target.location, path: from.clone(), mark }))
+            }
+            (Action::Evict { from }, PreImage::File { content, .. }) if spec.source.device == self.me => {
+                let Ok(path) = spec.source.dir.join(from) else { return Ok(None) };
+                let mark = known_mark(step, step.txn.tree(self.me, spec.source.location)?, &path, *content)?;
+                Ok(mark.map(|mark| LocalContent { location: spec.source.location, path, mark }))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Finds contents that this device already holds, by one walk over the own index if the filter says that
@@ -134,24 +130,24 @@ impl Core {
     /// The wish to run a leg.
     pub(super) fn leg(&self, spec: &JobSpec, items: Vec<Work>) -> Output {
         let (job, location) = (spec.key, spec.target.location);
+        let source = if spec.source.device == self.me {
+            CopySource::Here { location: spec.source.location, dir: spec.source.dir.clone() }
+        } else {
+            CopySource::Device(spec.source.device)
+        };
         match spec.key.kind {
-            JobKind::Copy => {
-                let source = if spec.source.device == self.me {
-                    CopySource::Here { location: spec.source.location, dir: spec.source.dir.clone() }
-                } else {
-                    CopySource::Device(spec.source.device)
-                };
-                Output::RunCopy(CopyLeg {
-                    job,
-                    location,
-                    source,
-                    items,
-                    parallel_transfers: spec.parallel_transfers,
-                    bandwidth_limit: spec.bandwidth_limit,
-                    free_bytes_min: self.config.free_bytes_min,
-                })
+            JobKind::Copy => Output::RunCopy(CopyLeg {
+                job,
+                location,
+                source,
+                items,
+                parallel_transfers: spec.parallel_transfers,
+                bandwidth_limit: spec.bandwidth_limit,
+                free_bytes_min: self.config.free_bytes_min,
+            }),
+            JobKind::Delete => {
+                Output::RunDelete(DeleteLeg { job, location, source, items, delete_mode: spec.delete_mode })
             }
-            JobKind::Delete => Output::RunDelete(DeleteLeg { job, location, items, delete_mode: spec.delete_mode }),
         }
     }
 
@@ -244,8 +240,66 @@ impl Core {
     }
 }
 
+/// A part of a job, made from stored items and the own index.
+pub(super) struct Leg {
+    /// Where the next one begins.
+    pub(super) next: u32,
+    /// What is to be done on disk.
+    pub(super) work: Vec<Work>,
+    /// Outcomes of items that need no work.
+    pub(super) settled: Vec<(u32, ItemOutcome)>,
+    /// Rows that get another version.
+    pub(super) adopted: Vec<Change>,
+}
+
+/// Where, on the device that changes, an item's content stood before.
+pub(super) const fn old_path(action: &Action) -> Option<&EntryPath> {
+    match action {
+        Action::RenameFile { from, .. } | Action::Respell { from, .. } => Some(from),
+        Action::MakeDirectory { .. }
+        | Action::InstallFile { .. }
+        | Action::InstallSymlink { .. }
+        | Action::SetMetadata { .. }
+        | Action::Remove { .. }
+        | Action::RemoveDirectory { .. }
+        | Action::Adopt { .. }
+        | Action::Evict { .. } => None,
+    }
+}
+
+/// Gives a row another version, if the row still is what the plan saw. No disk is looked at: an edit that the
+/// index has not seen yet is a later event all the same.
+pub(super) fn adopt(
+    step: &Step<'_>,
+    tree: Tree,
+    location: LocationId,
+    path: &EntryPath,
+    expect: &PreImage,
+    version: &Version,
+    adopted: &mut Vec<Change>,
+) -> Result<ItemOutcome, CoreError> {
+    let row = step.txn.entry(tree, path)?;
+    let (state, mark) = row.map_or((None, None), |row| (Some(row.state), row.mark));
+    let found = match state.as_ref().and_then(EntryState::present) {
+        Some(entry) => PreImage::of(&entry.kind),
+        None => Some(PreImage::Absent),
+    };
+    if found.as_ref() != Some(expect) {
+        return Ok(ItemOutcome::Skipped(SkipReason::TargetChanged));
+    }
+    let adopted_state = match state {
+        Some(EntryState::Present(entry)) => {
+            EntryState::Present(Entry { version: entry.version.join(version), ..entry })
+        }
+        Some(EntryState::Deleted(own)) => EntryState::Deleted(own.join(version)),
+        None => EntryState::Deleted(version.clone()),
+    };
+    adopted.push(Change::entry(location, path.clone(), adopted_state, mark));
+    Ok(ItemOutcome::Done)
+}
+
 /// The stat under which the own index knows a path to hold a content.
-fn known_mark(
+pub(super) fn known_mark(
     step: &Step<'_>,
     tree: Tree,
     path: &EntryPath,

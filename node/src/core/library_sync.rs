@@ -542,7 +542,8 @@ impl Core {
 fn conduit_of(row: &Row) -> Option<ConduitId> {
     match &row.key {
         RowKey::Fact(FactKey::Conduit(conduit)) => Some(*conduit),
-        RowKey::Fact(FactKey::Device(_) | FactKey::Location(_) | FactKey::Generation(..) | FactKey::Ruling(..))
+        RowKey::Fact(FactKey::Ruling(id, _)) => Some(*id),
+        RowKey::Fact(FactKey::Device(_) | FactKey::Location(_) | FactKey::Generation(..) | FactKey::Conflict(..))
         | RowKey::Entry(..) => None,
     }
 }

@@ -14,11 +14,15 @@ use tidegate_storage::store::{Announced, Change, Known};
 
 use super::io::{Output, ScanFailure, ScanProgress, ScanScope, Seen, Written};
 use super::{Core, CoreError, Step};
+use crate::env::Now;
 
 /// Waiting paths beyond which one full scan is cheaper than looking at each.
 const DIRTY_PATHS_MAX: usize = 200_000;
 /// A path that keeps changing is looked at after this many settle times, however busy it is.
 const SETTLES_MAX: u64 = 20;
+/// How long a job may keep a path to itself before it is looked at all the same, in milliseconds. It tells within
+/// one batch what it wrote.
+const EXPECTED_MS: u64 = 10_000;
 /// Pause before a failed scan or a missing root is tried again, in milliseconds.
 const RETRY_MS: u64 = 5_000;
 
@@ -137,6 +141,16 @@ impl Locations {
         ids.iter().filter_map(|id| self.own.get_mut(id).map(|own| (*id, own.want_barrier()))).collect()
     }
 
+    /// Looks at once at what was hinted of these paths: nothing more is to be waited for.
+    pub(super) fn look_now(&mut self, now: Now, id: LocationId, paths: &[EntryPath]) {
+        let Some(own) = self.own.get_mut(&id) else { return };
+        for path in paths {
+            if let Some(hint) = own.dirty.get_mut(path) {
+                hint.due_ms = now.monotonic_ms;
+            }
+        }
+    }
+
     /// Whether all of these barriers were answered and nothing is left to look at.
     pub(super) fn are_quiet(&self, barriers: &[(LocationId, u64)]) -> bool {
         barriers.iter().all(|(id, barrier)| {
@@ -218,7 +232,13 @@ impl Core {
         let tree = step.txn.tree(self.me, id)?;
         for path in paths {
             // What a job has just written needs no quiet time: its stat is known.
-            let wait_ms = if step.txn.announced(tree, &path)?.is_some() { 0 } else { settle_ms };
+            let wait_ms = if self.applying.is_expected(id, &path) {
+                EXPECTED_MS
+            } else if step.txn.announced(tree, &path)?.is_some() {
+                0
+            } else {
+                settle_ms
+            };
             let hint = own.dirty.entry(path).or_insert(Hint { first_ms: now, due_ms: now });
             hint.due_ms = (now + wait_ms).min(hint.first_ms + wait_ms * SETTLES_MAX);
         }
@@ -264,6 +284,8 @@ impl Core {
             let change = match observed {
                 Observed::Absent => self.gone(step, id, &path, known),
                 Observed::Present(kind, mark) => {
+                    // What a job took away has come back: when it goes again, that is news.
+                    self.applying.removed.remove(&(id, path.clone()));
                     if let EntryKind::File(file) = &kind {
                         self.applying.contents.add(file.content);
                         if !chunks.is_empty() {
@@ -375,19 +397,21 @@ impl Core {
         let now = step.now.monotonic_ms;
         let mut announced = Vec::new();
         for Written { path, kind, mark, version } in &written {
-            match (kind, mark) {
-                (Some(kind), Some(mark)) => {
+            let at = (id, path.clone());
+            match kind {
+                Some(kind) => {
                     let announcement = Announced { kind: kind.clone(), mark: *mark, version: version.clone() };
                     announced.push((path.clone(), announcement));
+                    self.applying.removed.remove(&at);
                 }
-                (Some(_), None) => {}
-                (None, _) => drop(self.applying.removed.insert((id, path.clone()), version.clone())),
+                None => drop(self.applying.removed.insert(at, version.clone())),
             }
         }
         step.txn.announce(id, announced)?;
         if let Some(own) = self.locations.own.get_mut(&id) {
             for Written { path, .. } in written {
-                own.dirty.entry(path).or_insert(Hint { first_ms: now, due_ms: now });
+                let hint = own.dirty.entry(path).or_insert(Hint { first_ms: now, due_ms: now });
+                hint.due_ms = now;
             }
         }
         Ok(())

@@ -12,8 +12,11 @@
 //! device whose disk changes, `conduits` and `people` answer people.
 
 mod applying;
+mod choices;
 pub mod command;
 mod conduits;
+mod conflicts;
+mod decisions;
 mod dispatch;
 mod draw;
 mod file_sync;
@@ -28,9 +31,11 @@ mod offers;
 mod people;
 mod progress;
 mod schedule;
+mod selection;
 mod step;
 mod verify;
 mod views;
+mod why;
 
 use std::collections::BTreeMap;
 
@@ -207,6 +212,7 @@ impl Core {
             }
             Input::JobEnded { job, stopped } => self.on_job_ended(step, job, stopped),
             Input::Resolved { ticket, result } => self.on_resolved(step, ticket, result),
+            Input::Put { ticket, written, failure } => self.on_put(step, ticket, written, failure),
             Input::Tick => Ok(()),
         }
     }

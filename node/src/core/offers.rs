@@ -71,18 +71,16 @@ impl Core {
         conduit: &Conduit,
     ) -> Result<Option<Refusal>, CoreError> {
         let key = &spec.key;
-        let roots = if spec.target == conduit.target {
-            Some(&conduit.source)
-        } else if spec.target == conduit.source && super::conduits::writes_source(conduit.mode) {
-            Some(&conduit.target)
-        } else {
-            None
+        let ends = match key.side {
+            Side::Target => Some((&conduit.target, &conduit.source)),
+            Side::Source if super::conduits::writes_source(conduit.mode) => Some((&conduit.source, &conduit.target)),
+            Side::Source => None,
         };
         let coherent = peer == conduit.coordinator()
             && spec.coordinator == peer
             && key.device == self.me
             && spec.target.device == self.me
-            && roots == Some(&spec.source);
+            && ends == Some((&spec.target, &spec.source));
         if !coherent {
             return Ok(Some(Refusal::new(RefusalCode::Malformed, "the job does not fit its conduit")));
         }
@@ -185,7 +183,7 @@ impl Core {
             if counted.is_ok() { count } else { u64::MAX }
         };
         let own = OwnSide {
-            side: Side::Target,
+            side: spec.key.side,
             files,
             approved: spec.approved,
             files_below: &below,

@@ -39,6 +39,15 @@ impl Core {
                 let call = SyncCall { caller: Some(Caller::Person(ticket)), plan, approve: false };
                 return self.on_sync_command(step, ticket, &conduit, call, wait_ms);
             }
+            Command::ConflictContent { conflict, version } => {
+                return self.read_conflict(step, ticket, &conflict, version);
+            }
+            Command::ResolveConflict { conflict, choice } => {
+                return self.resolve_conflict(step, ticket, &conflict, choice);
+            }
+            Command::Why { conduit, path, wait_ms } => {
+                return self.on_why(step, ticket, conduit.as_deref(), &path, wait_ms);
+            }
             Command::Approve { plan, wait_ms } => return self.on_approve(step, ticket, plan, wait_ms),
             Command::ControlJob { job, control } => return self.on_control_command(step, ticket, &job, control),
             other => self.at_once(step, other)?,
@@ -124,7 +133,11 @@ impl Core {
                 Ok(Ok(Reply::Conduit(Box::new(self.conduit_view(step, conduit.id)?))))
             }
             Command::SetConduit { conduit, change } => self.set_conduit(step, &conduit, change),
+            Command::Pin { conduit, path, pinned } => self.pin(step, &conduit, &path, pinned),
+            Command::Fetch { conduit, path, for_ms } => self.fetch(step, conduit.as_deref(), &path, for_ms),
             Command::RemoveConduit(name) => self.remove_conduit(step, &name),
+            Command::Conflicts { conduit, settled } => self.conflict_views(step, conduit.as_deref(), settled),
+            Command::Conflict(name) => self.one_conflict(step, &name),
             Command::Jobs => Ok(Ok(Reply::Jobs(self.job_views(step)?))),
             Command::History { conduit } => {
                 let conduit = named!(self.conduit_named(step, &conduit));
@@ -134,7 +147,13 @@ impl Core {
                 let conduit = named!(self.conduit_named(step, &conduit));
                 self.generation_view(step, &conduit, number)
             }
-            Command::Plan { .. } | Command::Sync { .. } | Command::Approve { .. } | Command::ControlJob { .. } => {
+            Command::Plan { .. }
+            | Command::Why { .. }
+            | Command::ConflictContent { .. }
+            | Command::ResolveConflict { .. }
+            | Command::Sync { .. }
+            | Command::Approve { .. }
+            | Command::ControlJob { .. } => {
                 unreachable!("answered later, by on_command")
             }
         }
@@ -325,7 +344,7 @@ impl Core {
             Some(Asked::Coordinate(ticket, name)) => {
                 let reply = match result {
                     Ok(Response::Coordinated { generation }) => {
-                        Ok(Reply::Started(super::command::Started { conduit: name, generation }))
+                        Ok(Reply::Started(super::command::Started { conduit: name, generation, conflicts: 0 }))
                     }
                     other => Err(self.remote_fault(other)),
                 };

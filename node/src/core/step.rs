@@ -4,7 +4,7 @@
 use ::core::net::SocketAddr;
 
 use tidegate_protocol::codec;
-use tidegate_protocol::file_sync::{Baseline, Conduit, Item, ItemOutcome, JobKind, Plan, PlanId, SkipReason};
+use tidegate_protocol::file_sync::{Action, Baseline, Conduit, Item, ItemOutcome, JobKind, Plan, PlanId, SkipReason};
 use tidegate_protocol::id::{ConduitId, DeviceId, Label, LibraryId, LocationId};
 use tidegate_protocol::index::EntryState;
 use tidegate_protocol::path::EntryPath;
@@ -96,6 +96,23 @@ impl Step<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Items of a job that only recorded another version: no disk was written for them.
+    pub(super) fn adopted(&self, record: &JobRecord) -> Result<u64, CoreError> {
+        let plan = self.txn.plan(&record.spec.plan)?;
+        if record.spec.key.kind != JobKind::Copy || plan.is_none_or(|stored| stored.plan.totals.adopts == 0) {
+            return Ok(0);
+        }
+        let (mut first, mut adopted) = (0, 0);
+        while first < record.items_stored {
+            let items = self.txn.job_items(&record.spec.key, first, PAGE)?;
+            let outcomes = self.txn.job_outcomes(&record.spec.key, first, PAGE)?;
+            let done = items.iter().zip(outcomes).filter(|(_, outcome)| *outcome == Some(ItemOutcome::Done));
+            adopted += done.filter(|(item, _)| matches!(item.action, Action::Adopt { .. })).count() as u64;
+            first += items.len().max(1) as u32;
+        }
+        Ok(adopted)
     }
 
     /// Bytes of content that a job's items have installed, exactly.
@@ -211,6 +228,7 @@ impl Step<'_> {
         for conduit in self.txn.conduits()? {
             if conduit.source.device == device || conduit.target.device == device {
                 self.txn.set_baseline(conduit.id, None)?;
+                self.txn.drop_base(conduit.id)?;
             }
         }
         Ok(())

@@ -7,17 +7,24 @@
 use std::collections::BTreeSet;
 
 use tidegate_protocol::file_sync::{
-    Baseline, Conduit, GenerationRecord, GenerationTotals, JobKind, Phase, Plan, SkipReason, Verification,
+    Action, BaseChange, Baseline, Conduit, GenerationRecord, GenerationTotals, ItemOutcome, JobKind, Phase, Plan,
+    SkipReason, SyncMode, Verification,
 };
 use tidegate_protocol::id::ConduitId;
+use tidegate_protocol::index::EntryKind;
 use tidegate_protocol::library_sync::Fact;
 use tidegate_protocol::limits::FOLLOW_UPS_MAX;
 use tidegate_protocol::path::EntryPath;
+use tidegate_storage::disk::TEXT_BYTES_MAX;
 use tidegate_storage::store::Change;
 
 use super::file_sync::Purpose;
 use super::gate::Attempt;
-use super::{Core, CoreError, Step};
+use super::io::{KeepTexts, Output, Resolved};
+use super::{Core, CoreError, Step, legs};
+
+/// Paths of one agreement beyond which no text is kept: that is a load, not an edit.
+const TEXTS_PER_AGREEMENT_MAX: usize = 2_000;
 
 impl Core {
     /// The jobs of a generation are over.
@@ -29,6 +36,7 @@ impl Core {
                 JobKind::Copy => totals.copied += done,
                 JobKind::Delete => totals.deleted += done,
             }
+            totals.copied -= step.adopted(&record)?.min(totals.copied);
             totals.skipped += record.progress.items_skipped;
             totals.bytes += record.progress.bytes_done;
             totals.bytes_reused += record.progress.bytes_reused;
@@ -71,10 +79,14 @@ impl Core {
         step: &mut Step<'_>,
         conduit: &Conduit,
         number: u64,
-        plan: &Plan,
-        baseline: &Baseline,
+        resolved: &Resolved,
     ) -> Result<(), CoreError> {
+        let plan = &resolved.plan;
         self.push_status(step, conduit.id, Verification::WaitingLibrarySync)?;
+        if self.record_decisions(step, conduit, plan)? {
+            self.attempt(step, conduit.id, Purpose::Verify(number), None);
+            return Ok(());
+        }
         let ops = &plan.operations;
         let remaining = [&ops.source_to_target, &ops.target_to_source]
             .iter()
@@ -82,7 +94,7 @@ impl Core {
             .sum::<u64>();
         let status = if plan.is_empty() { Verification::Verified } else { Verification::Failed { remaining } };
         if plan.is_empty() {
-            self.agree(step, conduit, &Baseline { generation: number, ..baseline.clone() }, plan)?;
+            self.agree(step, conduit, number, resolved)?;
         }
         let follows = self.close(step, conduit.id, number, status)?;
         let depth = self.follow_depth(step, conduit.id, follows)?;
@@ -93,6 +105,35 @@ impl Core {
             self.hold(step, conduit, plan)?;
         }
         Ok(())
+    }
+
+    /// If nothing is left but to record at the source what the generation has decided, that is done here and now:
+    /// both ends hold the same, and a decision counts only once the target has it. Says whether it was so.
+    fn record_decisions(&mut self, step: &mut Step<'_>, conduit: &Conduit, plan: &Plan) -> Result<bool, CoreError> {
+        let ops = &plan.operations;
+        let left = &ops.target_to_source;
+        if !plan.halts.is_empty() || !ops.source_to_target.is_empty() || !left.deletes.is_empty() {
+            return Ok(false);
+        }
+        let tree = step.txn.tree(self.me, conduit.source.location)?;
+        let mut rows = Vec::new();
+        for item in &left.copies {
+            let (Action::Adopt { version }, Ok(path)) = (&item.action, conduit.source.dir.join(&item.path)) else {
+                return Ok(false);
+            };
+            let location = conduit.source.location;
+            if legs::adopt(step, tree, location, &path, &item.expect, version, &mut rows)? != ItemOutcome::Done {
+                return Ok(false);
+            }
+        }
+        let before = step.own_author()?.upto;
+        step.put(rows)?;
+        // What changes nothing would be found again for ever.
+        let recorded = step.own_author()?.upto != before;
+        if recorded {
+            self.locations.changed.insert(conduit.source.location);
+        }
+        Ok(recorded)
     }
 
     /// Ends a generation, and tells the library how. Returns the generation that it followed.
@@ -138,16 +179,46 @@ impl Core {
         &mut self,
         step: &mut Step<'_>,
         conduit: &Conduit,
-        baseline: &Baseline,
-        plan: &Plan,
+        number: u64,
+        resolved: &Resolved,
     ) -> Result<(), CoreError> {
-        let generation = baseline.generation.max(step.txn.generation_seen(conduit.id)?);
+        let Resolved { plan, baseline, base, .. } = resolved;
+        let generation = number.max(baseline.generation).max(step.txn.generation_seen(conduit.id)?);
+        if step.valid_baseline(conduit)?.is_none() {
+            // Rows that no baseline vouches for are about an index that is no more.
+            step.txn.drop_base(conduit.id)?;
+        }
+        self.note_conflicts(step, conduit, generation, plan)?;
+        self.settle_conflicts(step, conduit, plan)?;
+        step.txn.change_base(conduit.id, base)?;
+        self.keep_texts(step, conduit, base);
         step.txn.set_baseline(conduit.id, Some(&Baseline { generation, ..baseline.clone() }))?;
         step.set_agreed(plan)?;
         step.set_verified(conduit.id)?;
         step.set_held(conduit.id, None)?;
         self.service.held.remove(&conduit.id);
         Ok(())
+    }
+}
+
+impl Core {
+    /// What people edit on both ends at once is small texts, a few at a time: those are kept for merges.
+    fn keep_texts(&self, step: &mut Step<'_>, conduit: &Conduit, base: &[(EntryPath, BaseChange)]) {
+        let own = [&conduit.source, &conduit.target].into_iter().find(|root| root.device == self.me);
+        let (Some(root), SyncMode::Bidirectional) = (own, conduit.mode) else { return };
+        if base.len() > TEXTS_PER_AGREEMENT_MAX {
+            return;
+        }
+        let text = |(path, change): &(EntryPath, BaseChange)| match change {
+            BaseChange::Set(EntryKind::File(file)) if (1..=TEXT_BYTES_MAX).contains(&file.size) => {
+                Some((root.dir.join(path).ok()?, file.content, file.size))
+            }
+            BaseChange::Set(_) | BaseChange::Drop => None,
+        };
+        let files: Vec<_> = base.iter().filter_map(text).collect();
+        if !files.is_empty() {
+            step.out.push(Output::KeepTexts(KeepTexts { location: root.location, files }));
+        }
     }
 }
 

@@ -169,12 +169,14 @@ impl Core {
             bandwidth_limit: settings.bandwidth_limit.value,
             strategy: settings.strategy.value,
             delete_mode: settings.delete_mode.value,
+            selection: settings.selection.value.clone(),
             coordinator: conduit.coordinator() == self.me,
             state,
             running,
             last: step.txn.generations(id, 1)?.pop(),
             verified_ms: step.verified_ms(id)?,
             held,
+            conflicts: self.open_conflicts(step, &conduit)?,
             statistics,
         })
     }
@@ -412,7 +414,7 @@ const fn kind_word(job: &JobKey) -> &'static str {
     }
 }
 
-const fn op_word(action: &Action) -> &'static str {
+pub(super) const fn op_word(action: &Action) -> &'static str {
     match action {
         Action::MakeDirectory { .. } => "mkdir",
         Action::InstallFile { .. } => "install",
@@ -421,5 +423,8 @@ const fn op_word(action: &Action) -> &'static str {
         Action::SetMetadata { .. } => "metadata",
         Action::Remove { .. } => "trash",
         Action::RemoveDirectory { .. } => "rmdir",
+        Action::Adopt { .. } => "adopt",
+        Action::Respell { .. } => "respell",
+        Action::Evict { .. } => "evict",
     }
 }

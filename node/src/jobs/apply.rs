@@ -98,8 +98,20 @@ async fn act<R: RootDir>(
         (Action::SetMetadata { file, .. }, _) => workshop.set_metadata(&work.path, work.known, file, known).await,
         (Action::Remove { .. }, _) => workshop.remove(work.index, &work.path, &expect, known).await,
         (Action::RemoveDirectory { .. }, _) => workshop.remove_directory(&work.path).await,
-        // Modes that plan these are not offered by this version.
-        (Action::Adopt { .. } | Action::Respell { .. } | Action::Evict { .. }, _) => Err(Refused::SourceChanged),
+        (Action::Respell { .. }, _) => {
+            let from = work.from.as_ref().ok_or(Refused::SourceChanged)?;
+            workshop.respell(work.index, from, &work.path).await
+        }
+        (Action::Evict { .. }, _) => match &work.item.expect {
+            PreImage::File { .. } => workshop.evict(work.index, &work.path, &expect, known).await,
+            PreImage::Directory => workshop.remove_directory(&work.path).await,
+            // A link's text is not asked for at the other end, so it is not thrown away.
+            PreImage::Symlink { .. } | PreImage::Absent => {
+                workshop.remove(work.index, &work.path, &expect, known).await
+            }
+        },
+        // The core does that by itself.
+        (Action::Adopt { .. }, _) => Ok(Applied { mark: None, trashed: None }),
     }
 }
 
@@ -160,7 +172,9 @@ fn written(work: &Work, applied: &Applied) -> Vec<Written> {
         Action::Remove { version } | Action::RemoveDirectory { version } => {
             vec![one(&work.path, None, None, version)]
         }
-        Action::Adopt { .. } | Action::Respell { .. } | Action::Evict { .. } => Vec::new(),
+        // The tombstone keeps the version that the entry had: nobody deleted it.
+        Action::Evict { .. } => vec![one(&work.path, None, None, &Version::NONE)],
+        Action::Adopt { .. } | Action::Respell { .. } => Vec::new(),
     }
 }
 

@@ -3,10 +3,11 @@
 //! Outcomes are reported batch by batch, once the names of the batch are durable. What a permanent delete
 //! removes for good is purged from the trash when the generation is over, not here.
 
+use tidegate_protocol::file_sync::SkipReason;
 use tidegate_storage::disk::{RootDir, Workshop};
 
 use super::apply::{self, Content};
-use super::{Context, Control, IndexView};
+use super::{Context, Control, IndexView, evict};
 use crate::core::io::{DeleteLeg, Input, JobStop, Work};
 use crate::env::Env;
 
@@ -50,12 +51,21 @@ async fn delete_batch<E: Env, R: RootDir>(
     known: &IndexView,
 ) -> Option<JobStop> {
     let (mut done, mut stop) = (Vec::with_capacity(batch.len()), None);
+    let held = match evict::held_by_source(context, leg, batch).await {
+        Ok(held) => held,
+        Err(stop) => return Some(stop),
+    };
     for work in batch {
         stop = control.stop();
         if stop.is_some() {
             break;
         }
-        match apply::apply(workshop, root, known, work, Content::None).await {
+        let content = if evict::is_eviction(work) && !held.contains(&work.index) {
+            Content::Skipped(SkipReason::SourceChanged)
+        } else {
+            Content::None
+        };
+        match apply::apply(workshop, root, known, work, content).await {
             Ok(applied) => done.push((work, applied)),
             Err(found) => {
                 stop = Some(found);

@@ -63,7 +63,7 @@ impl Known for IndexView {
     async fn announced(&self, path: &EntryPath) -> Result<Option<KnownEntry>, KnownLost> {
         let Some(moment) = &self.0 else { return Ok(None) };
         let announced = moment.snapshot.announced(moment.tree, path).map_err(|error| lost(&error))?;
-        Ok(announced.map(|announced| KnownEntry { kind: announced.kind, mark: Some(announced.mark) }))
+        Ok(announced.map(|announced| KnownEntry { kind: announced.kind, mark: announced.mark }))
     }
 }
 

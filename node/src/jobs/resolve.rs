@@ -4,18 +4,20 @@
 //! answer void.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_protocol::file_sync::{
-    Baseline, Circumstances, Conduit, ConduitView, Guards, NameRules, NoBase, Plan, ResolveError, Root, SideView,
-    SyncResolver,
+    BaseView, Baseline, Circumstances, Conduit, ConduitView, Guards, NameRules, NoBase, Plan, ResolveError, Root,
+    SideView, SyncResolver,
 };
 use tidegate_protocol::hash::ContentHash;
-use tidegate_protocol::id::Sequence;
+use tidegate_protocol::id::{ConduitId, Sequence};
 use tidegate_protocol::index::{EntryKind, EntryState, IgnoreRules, Location, RuleError};
 use tidegate_protocol::library_sync::{HeadRef, LibrarySynced};
 use tidegate_protocol::path::{DirPath, EntryPath};
 use tidegate_storage::store::{Snapshot, StoreError, Tree};
+
+use crate::core::io::{ResolveFacts, Resolved};
 
 /// Changed rows beyond which a full resolve is made.
 const TOUCHED_ROWS_MAX: usize = 10_000;
@@ -37,32 +39,57 @@ pub(crate) enum Unresolved {
     Rules(#[from] RuleError),
 }
 
-/// Resolves, and says what a baseline at this state would be.
+/// What the resolver goes on from.
+pub(crate) struct Known<'a> {
+    /// What the last verified generation left.
+    pub(crate) baseline: Option<&'a Baseline>,
+    /// The empty plan that was resolved at the baseline's heads.
+    pub(crate) previous: Option<&'a Plan>,
+    /// Rulings, names and clocks.
+    pub(crate) facts: &'a ResolveFacts,
+}
+
+/// Resolves, and says what a baseline at this state would be; explains the fate of a path if one is asked about.
 pub(crate) fn resolve(
     snapshot: &Snapshot,
     synced: LibrarySynced,
     conduit: &Conduit,
-    baseline: Option<&Baseline>,
-    previous: Option<&Plan>,
+    known: &Known<'_>,
     guards: Guards,
-) -> Result<(Plan, Baseline), Unresolved> {
+    why: Option<&EntryPath>,
+) -> Result<Resolved, Unresolved> {
+    let Known { baseline, previous, facts } = *known;
     let failure = RefCell::new(None);
     let source = End::of(snapshot, &conduit.source, &failure)?;
     let target = End::of(snapshot, &conduit.target, &failure)?;
-    let (base, circumstances) = (&NoBase, Circumstances::NONE);
+    let agreed = Agreed { snapshot, conduit: conduit.id, failure: &failure };
+    // Without a baseline the base rows are about an index that is no more.
+    let base: &dyn BaseView = if baseline.is_some() { &agreed } else { &NoBase };
+    let reads = BTreeMap::new();
+    let circumstances = Circumstances {
+        rulings: &facts.rulings,
+        labels: &facts.labels,
+        reads: &reads,
+        now_ms: facts.now_ms,
+        clock_doubt_ms: facts.clock_doubt_ms,
+    };
     let view = ConduitView { conduit, source: &source, target: &target, baseline, base, guards, circumstances };
-    let touched = match (baseline, previous) {
+    let touched: Option<BTreeSet<EntryPath>> = match (baseline, previous) {
         (Some(baseline), Some(_)) => touched_since(&[&source, &target], baseline, synced.heads())?,
         (Some(_) | None, _) => None,
     };
-    let resolved = match (touched, previous) {
-        (Some(touched), Some(previous)) => SyncResolver::resolve_touched(synced, &view, &touched, previous),
-        (Some(_) | None, _) => SyncResolver::resolve(synced, &view),
+    // A ruling is news about a path of which no row changed.
+    let ruled = facts.rulings.iter().map(|ruling| ruling.path.clone());
+    let touched: Option<BTreeSet<EntryPath>> = touched.map(|touched| touched.into_iter().chain(ruled).collect());
+    let why = why.map(|path| SyncResolver::why(&view, path)).transpose()?;
+    let plan = match (&touched, previous) {
+        (Some(touched), Some(previous)) => SyncResolver::resolve_touched(synced, &view, touched, previous)?,
+        (Some(_) | None, _) => SyncResolver::resolve(synced, &view)?,
     };
+    let changes = if plan.is_empty() { SyncResolver::base_changes(&view, touched.as_ref())? } else { Vec::new() };
     if let Some(error) = failure.take() {
         return Err(error.into());
     }
-    let plan = resolved?;
     let next = Baseline {
         generation: baseline.map_or(0, |baseline| baseline.generation),
         heads: plan.heads.clone(),
@@ -70,7 +97,7 @@ pub(crate) fn resolve(
         files: (source.files, target.files),
         rules: (source.location.rules_hash(), target.location.rules_hash()),
     };
-    Ok((plan, next))
+    Ok(Resolved { plan, baseline: next, base: changes, why })
 }
 
 /// Every path below the roots whose row changed at either end since the baseline; `None` if so many did that a
@@ -95,6 +122,31 @@ fn touched_since(
     Ok(Some(touched))
 }
 
+/// The base rows, as the coordinator has them.
+struct Agreed<'a> {
+    snapshot: &'a Snapshot,
+    conduit: ConduitId,
+    failure: &'a RefCell<Option<StoreError>>,
+}
+
+impl BaseView for Agreed<'_> {
+    fn entries<'a>(&'a self, from: Option<&EntryPath>) -> Box<dyn Iterator<Item = (EntryPath, EntryKind)> + 'a> {
+        let Some(mut rows) = kept(self.failure, self.snapshot.base_entries(self.conduit, from)) else {
+            return Box::new(std::iter::empty());
+        };
+        Box::new(std::iter::from_fn(move || kept(self.failure, rows.next()?)))
+    }
+
+    fn entry(&self, path: &EntryPath) -> Option<EntryKind> {
+        kept(self.failure, self.snapshot.base_entry(self.conduit, path))?
+    }
+}
+
+/// Keeps the first failure; the answer is void by it.
+fn kept<T>(failure: &RefCell<Option<StoreError>>, result: Result<T, StoreError>) -> Option<T> {
+    result.map_err(|error| failure.borrow_mut().get_or_insert(error).to_string()).ok()
+}
+
 /// One end, as the replica has it.
 struct End<'a> {
     snapshot: &'a Snapshot,
@@ -104,6 +156,7 @@ struct End<'a> {
     rules: IgnoreRules,
     files: u64,
     top_entries: u64,
+    has_root: bool,
     failure: &'a RefCell<Option<StoreError>>,
 }
 
@@ -122,7 +175,11 @@ impl<'a> End<'a> {
             count_files(snapshot, tree, &root.dir)?
         };
         let top_entries = snapshot.top_entries(tree, &root.dir)?;
-        Ok(Self { snapshot, tree, dir: &root.dir, location, rules, files, top_entries, failure })
+        let has_root = match root.dir.as_entry() {
+            None => true,
+            Some(dir) => snapshot.entry(tree, dir)?.is_some_and(|row| is_directory(&row.state)),
+        };
+        Ok(Self { snapshot, tree, dir: &root.dir, location, rules, files, top_entries, has_root, failure })
     }
 
     /// The path below the location; `None` if it would be too long to exist there.
@@ -132,7 +189,7 @@ impl<'a> End<'a> {
 
     /// Keeps the first failure; the answer is void by it.
     fn kept<T>(&self, result: Result<T, StoreError>) -> Option<T> {
-        result.map_err(|error| self.failure.borrow_mut().get_or_insert(error).to_string()).ok()
+        kept(self.failure, result)
     }
 }
 
@@ -185,14 +242,12 @@ impl SideView for End<'_> {
     }
 
     fn has_root(&self) -> bool {
-        let is_directory = |path| {
-            let row = self.kept(self.snapshot.entry(self.tree, path))?;
-            Some(row.is_some_and(|row| {
-                row.state.present().is_some_and(|entry| matches!(entry.kind, EntryKind::Directory { .. }))
-            }))
-        };
-        self.dir.as_entry().is_none_or(|path| is_directory(path).unwrap_or(true))
+        self.has_root
     }
+}
+
+fn is_directory(state: &EntryState) -> bool {
+    state.present().is_some_and(|entry| matches!(entry.kind, EntryKind::Directory { .. }))
 }
 
 /// Files and links below a directory that is not the top: the store counts whole locations only.

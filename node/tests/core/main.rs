@@ -12,3 +12,5 @@ mod library;
 mod property;
 mod refusal;
 mod runs;
+mod two_way;
+mod two_way_property;

@@ -44,7 +44,7 @@ fn a_mirror_arrives_and_is_verified_by_the_resolver() {
     assert_eq!((generation.totals.copied, generation.totals.skipped, generation.totals.bytes), (5, 0, 6));
     let conduit = world.conduit_named(A, "docs").unwrap();
     let baseline = world.store(A).read().unwrap().baseline(conduit.id).unwrap().unwrap();
-    assert_eq!((baseline.generation, baseline.files, baseline.top_entries), (1, 3, 2));
+    assert_eq!((baseline.generation, baseline.files, baseline.top_entries), (1, (3, 3), (2, 2)));
     world.run_for(5_000);
     assert!(world.level(&[A, B]));
     assert_eq!(world.sync_through(), None, "nothing is left to do");

@@ -4,6 +4,7 @@ pub mod conduit;
 mod conflict;
 mod generation;
 mod job;
+mod met;
 mod names;
 mod plan;
 mod resolver;
@@ -15,6 +16,7 @@ pub use conflict::{
 };
 pub use generation::{Baseline, Generation, GenerationRecord, GenerationTotals, Phase, Verification};
 pub use job::{DeleteMode, ItemOutcome, JobKey, JobKind, JobProgress, JobSpec, JobState, SkipReason};
+pub use met::MetConflict;
 pub use names::NameRules;
 pub use plan::{Action, Item, Plan, PlanId, PlanTotals, PreImage, Skip, SkipCause};
 pub use resolver::{

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::file_sync::{Conduit, GenerationRecord, Ruling};
+use crate::file_sync::{Conduit, GenerationRecord, MetConflict, Ruling};
 use crate::hash::ContentHash;
 use crate::id::{ConduitId, DeviceId, LocationId, Sequence};
 use crate::index::{Device, EntryState, Location};
@@ -41,6 +41,8 @@ pub enum FactKey {
     Generation(ConduitId, u64),
     /// A ruling about a conflict of a conduit, by the conflict's facts: shared, merged by stamp.
     Ruling(ConduitId, ContentHash),
+    /// A conflict that a run of a conduit met: its coordinator's.
+    Conflict(ConduitId, u64),
 }
 
 /// What a row says.
@@ -65,6 +67,8 @@ pub enum Fact {
     Generation(GenerationRecord),
     /// A ruling.
     Ruling(Box<Ruling>),
+    /// A conflict that was met.
+    Conflict(Box<MetConflict>),
 }
 
 impl Fact {
@@ -76,6 +80,7 @@ impl Fact {
             Self::Conduit(conduit) => FactKey::Conduit(conduit.id),
             Self::Generation(record) => FactKey::Generation(record.conduit, record.number),
             Self::Ruling(ruling) => FactKey::Ruling(ruling.conduit, ruling.facts),
+            Self::Conflict(met) => FactKey::Conflict(met.conduit, met.number),
         }
     }
 
@@ -87,7 +92,15 @@ impl Fact {
             (Self::Device(mine), Self::Device(theirs)) => mine.merge(theirs),
             (Self::Conduit(mine), Self::Conduit(theirs)) => mine.merge(theirs),
             (Self::Ruling(mine), Self::Ruling(theirs)) => mine.merge(theirs),
-            (Self::Device(_) | Self::Location(_) | Self::Conduit(_) | Self::Generation(_) | Self::Ruling(_), _) => {}
+            (
+                Self::Device(_)
+                | Self::Location(_)
+                | Self::Conduit(_)
+                | Self::Generation(_)
+                | Self::Ruling(_)
+                | Self::Conflict(_),
+                _,
+            ) => {}
         }
     }
 }
@@ -109,6 +122,7 @@ impl Row {
             RowBody::Entry(_) | RowBody::Fact(Fact::Device(_) | Fact::Conduit(_) | Fact::Ruling(_)) => true,
             RowBody::Fact(Fact::Location(location)) => location.owner == author,
             RowBody::Fact(Fact::Generation(record)) => record.coordinator == author,
+            RowBody::Fact(Fact::Conflict(met)) => met.coordinator == author,
         }
     }
 }

@@ -208,6 +208,46 @@ impl<R: RootDir> Workshop<R> {
         Ok(Applied { mark: None, trashed: Some(trashed) })
     }
 
+    /// Removes a file for good, as the other end holds the same. One that is gone already is fine.
+    pub async fn evict<K: Known>(
+        &self,
+        item: u32,
+        path: &EntryPath,
+        expect: &Expect,
+        known: &K,
+    ) -> Result<Applied, Refused> {
+        let target = TreePath::from(path);
+        if self.root.metadata(&target).await?.is_none() {
+            return Ok(Applied { mark: None, trashed: None });
+        }
+        let Some(before) = inspect::find(&self.root, &target, path, expect, known).await? else {
+            return Err(Refused::CHANGED);
+        };
+        self.touch(&target);
+        let swap = self.slot(item, Slot::Swap);
+        self.root.rename(&target, &swap, RenameMode::NoReplace).await.map_err(refuse_target)?;
+        if !came_out(&self.root, &swap, path, Some(&before), expect, known).await? {
+            return Err(Refused::TargetChanged { kept: self.give_back(path, None, &swap, item).await? });
+        }
+        self.root.remove_file(&swap).await?;
+        Ok(Applied { mark: None, trashed: None })
+    }
+
+    /// Gives what stands at `from` another spelling of its name, by way of staging: on a file system that folds
+    /// names, both spellings name one entry, so neither can be refused for the other's sake.
+    pub async fn respell(&self, item: u32, from: &EntryPath, path: &EntryPath) -> Result<Applied, Refused> {
+        let (old, new) = (TreePath::from(from), TreePath::from(path));
+        self.touch(&old);
+        self.touch(&new);
+        let swap = self.slot(item, Slot::Swap);
+        self.root.rename(&old, &swap, RenameMode::NoReplace).await.map_err(refuse_target)?;
+        if let Err(e) = self.root.rename(&swap, &new, RenameMode::NoReplace).await {
+            self.give_back(from, None, &swap, item).await?;
+            return Err(refuse_target(e));
+        }
+        Ok(Applied { mark: None, trashed: None })
+    }
+
     /// Removes a directory if it is empty. One that is gone already is fine.
     pub async fn remove_directory(&self, path: &EntryPath) -> Result<Applied, Refused> {
         let target = TreePath::from(path);

@@ -21,6 +21,7 @@ mod recover;
 mod refused;
 mod scan;
 mod stage;
+mod texts;
 mod trash;
 
 pub use apply::Applied;
@@ -37,4 +38,5 @@ pub use recover::{Planned, Recovered};
 pub use refused::Refused;
 pub use scan::{Found, SCAN_BATCH_MAX, ScanError, ScanProgress, ScanReport, ScanSpec, Scope, Sink, SinkClosed, scan};
 pub use stage::{Download, NewContent, Ready, Staged, Workshop};
+pub use texts::{TEXT_BYTES_MAX, keep_text, kept_text, tidy_texts};
 pub use trash::{Trash, purge, restore, trash_of};

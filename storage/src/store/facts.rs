@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use tidegate_protocol::file_sync::{Conduit, GenerationRecord};
+use tidegate_protocol::file_sync::{Conduit, GenerationRecord, MetConflict, Ruling};
 use tidegate_protocol::id::{ConduitId, DeviceId, LocationId};
 use tidegate_protocol::index::{Device, Location};
 use tidegate_protocol::library_sync::{Fact, FactKey};
@@ -68,6 +68,19 @@ impl Reader {
         Ok(self.facts_under(&prefix)?.into_iter().filter_map(|(_, fact)| generation(fact)).collect())
     }
 
+    /// Rulings of a conduit, merged.
+    pub fn rulings(&self, conduit: ConduitId) -> Result<Vec<Ruling>, StoreError> {
+        let prefix = [&[FactKind::Ruling as u8][..], conduit.as_bytes()].concat();
+        Ok(merge(self.facts_under(&prefix)?).into_iter().filter_map(ruling).collect())
+    }
+
+    /// Conflicts that the coordinator of a conduit met, by number.
+    pub fn met_conflicts(&self, conduit: ConduitId, coordinator: DeviceId) -> Result<Vec<MetConflict>, StoreError> {
+        let prefix = [&[FactKind::Conflict as u8][..], conduit.as_bytes()].concat();
+        let all = self.facts_under(&prefix)?.into_iter().filter(|(author, _)| *author == coordinator);
+        Ok(all.filter_map(|(_, fact)| met(fact)).collect())
+    }
+
     fn facts_under(&self, prefix: &[u8]) -> Result<Vec<(DeviceId, Fact)>, StoreError> {
         let mut facts = Vec::new();
         self.walk_prefix(Table::Facts, prefix, Order::Forward, &mut |_, value| {
@@ -94,27 +107,41 @@ fn merge(facts: Vec<(DeviceId, Fact)>) -> Vec<Fact> {
 fn device(fact: Fact) -> Option<Device> {
     match fact {
         Fact::Device(device) => Some(device),
-        Fact::Location(_) | Fact::Conduit(_) | Fact::Generation(_) | Fact::Ruling(_) => None,
+        Fact::Location(_) | Fact::Conduit(_) | Fact::Generation(_) | Fact::Ruling(_) | Fact::Conflict(_) => None,
     }
 }
 
 fn location(fact: Fact) -> Option<Location> {
     match fact {
         Fact::Location(location) => Some(location),
-        Fact::Device(_) | Fact::Conduit(_) | Fact::Generation(_) | Fact::Ruling(_) => None,
+        Fact::Device(_) | Fact::Conduit(_) | Fact::Generation(_) | Fact::Ruling(_) | Fact::Conflict(_) => None,
     }
 }
 
 fn conduit(fact: Fact) -> Option<Conduit> {
     match fact {
         Fact::Conduit(conduit) => Some(*conduit),
-        Fact::Device(_) | Fact::Location(_) | Fact::Generation(_) | Fact::Ruling(_) => None,
+        Fact::Device(_) | Fact::Location(_) | Fact::Generation(_) | Fact::Ruling(_) | Fact::Conflict(_) => None,
     }
 }
 
 fn generation(fact: Fact) -> Option<GenerationRecord> {
     match fact {
         Fact::Generation(record) => Some(record),
-        Fact::Device(_) | Fact::Location(_) | Fact::Conduit(_) | Fact::Ruling(_) => None,
+        Fact::Device(_) | Fact::Location(_) | Fact::Conduit(_) | Fact::Ruling(_) | Fact::Conflict(_) => None,
+    }
+}
+
+fn ruling(fact: Fact) -> Option<Ruling> {
+    match fact {
+        Fact::Ruling(ruling) => Some(*ruling),
+        Fact::Device(_) | Fact::Location(_) | Fact::Conduit(_) | Fact::Generation(_) | Fact::Conflict(_) => None,
+    }
+}
+
+fn met(fact: Fact) -> Option<MetConflict> {
+    match fact {
+        Fact::Conflict(met) => Some(*met),
+        Fact::Device(_) | Fact::Location(_) | Fact::Conduit(_) | Fact::Generation(_) | Fact::Ruling(_) => None,
     }
 }

@@ -12,6 +12,7 @@
 //! - a local number (of an author or a tree) is never given twice.
 
 mod authors;
+mod bases;
 mod conduits;
 mod entries;
 mod error;
@@ -36,6 +37,7 @@ use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase};
 use tidegate_protocol::id::DeviceId;
 
 pub use authors::AuthorState;
+pub use bases::BaseEntries;
 pub use conduits::StoredPlan;
 pub use entries::{Entries, EntryRow, Known, Tree};
 pub use error::{Foreign, Mismatch, Refusal, StoreError};

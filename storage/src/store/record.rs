@@ -119,8 +119,8 @@ impl Counters {
 pub struct Announced {
     /// What the job verified and wrote.
     pub kind: EntryKind,
-    /// The stat after the write.
-    pub mark: StatMark,
+    /// The stat after the write; `None` for kinds without content.
+    pub mark: Option<StatMark>,
     /// The version that travelled along.
     pub version: Version,
 }

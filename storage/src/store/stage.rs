@@ -407,7 +407,7 @@ fn stored_standing(txn: &Txn, author: u32, location: LocationId) -> Result<Stand
     Ok(match stored.map(|record| record.fact) {
         Some(Fact::Location(location)) if location.removed => Standing::Removed,
         Some(Fact::Location(_)) => Standing::Present,
-        Some(Fact::Device(_) | Fact::Conduit(_) | Fact::Generation(_) | Fact::Ruling(_)) => {
+        Some(Fact::Device(_) | Fact::Conduit(_) | Fact::Generation(_) | Fact::Ruling(_) | Fact::Conflict(_)) => {
             return Err(StoreError::damaged("a location's key holds another fact"));
         }
         None => Standing::Unheard,

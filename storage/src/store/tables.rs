@@ -38,6 +38,8 @@ pub enum Table {
     Outlines,
     /// conduit → baseline.
     Baselines,
+    /// conduit, path → what both ends last agreed on.
+    Bases,
     /// plan id → plan.
     Plans,
     /// plan id → when a person approved it.
@@ -56,7 +58,7 @@ pub enum Table {
 
 impl Table {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Meta,
         Self::Settings,
         Self::Authors,
@@ -67,6 +69,7 @@ impl Table {
         Self::Announced,
         Self::Outlines,
         Self::Baselines,
+        Self::Bases,
         Self::Plans,
         Self::Approvals,
         Self::Generations,
@@ -88,6 +91,7 @@ impl Table {
             Self::Announced => "announced",
             Self::Outlines => "outlines",
             Self::Baselines => "baselines",
+            Self::Bases => "bases",
             Self::Plans => "plans",
             Self::Approvals => "approvals",
             Self::Generations => "generations",
@@ -113,8 +117,10 @@ pub enum FactKind {
     Conduit = 3,
     /// Closed generations.
     Generation = 4,
-    /// Rulings about conflicts.
+    /// Rulings.
     Ruling = 5,
+    /// Conflicts that were met.
+    Conflict = 6,
 }
 
 impl FactKind {
@@ -126,6 +132,7 @@ impl FactKind {
             FactKey::Conduit(_) => Self::Conduit,
             FactKey::Generation(..) => Self::Generation,
             FactKey::Ruling(..) => Self::Ruling,
+            FactKey::Conflict(..) => Self::Conflict,
         }
     }
 }
@@ -158,7 +165,9 @@ pub(super) fn fact_prefix(key: &FactKey) -> Vec<u8> {
         FactKey::Device(id) => [&kind[..], id.as_bytes()].concat(),
         FactKey::Location(id) => [&kind[..], id.as_bytes()].concat(),
         FactKey::Conduit(id) => [&kind[..], id.as_bytes()].concat(),
-        FactKey::Generation(id, number) => [&kind[..], id.as_bytes(), &number.to_be_bytes()].concat(),
+        FactKey::Generation(id, number) | FactKey::Conflict(id, number) => {
+            [&kind[..], id.as_bytes(), &number.to_be_bytes()].concat()
+        }
         FactKey::Ruling(id, facts) => [&kind[..], id.as_bytes(), facts.as_bytes()].concat(),
     }
 }
@@ -210,6 +219,17 @@ impl RowPlace {
     }
 }
 
+/// Key of a base row.
+pub(super) fn base_key(conduit: ConduitId, path: &EntryPath) -> Vec<u8> {
+    [conduit.as_bytes(), path.as_stored()].concat()
+}
+
+/// The path in the key of a base row.
+pub(super) fn base_path(key: &[u8]) -> Result<EntryPath, StoreError> {
+    let bytes = key.get(16..).ok_or_else(|| StoreError::damaged("a key of a base row is too short"))?;
+    EntryPath::from_stored(bytes.to_vec()).map_err(|_| StoreError::damaged("a key of a base row is no path"))
+}
+
 /// Key of a generation.
 pub(super) fn generation_key(conduit: ConduitId, number: u64) -> Vec<u8> {
     [&conduit.as_bytes()[..], &number.to_be_bytes()].concat()
@@ -217,15 +237,13 @@ pub(super) fn generation_key(conduit: ConduitId, number: u64) -> Vec<u8> {
 
 /// Key of a job, and prefix of its items and outcomes: jobs of one conduit in the order of generations.
 pub(super) fn job_key(job: &JobKey) -> Vec<u8> {
-    let kind = match job.kind {
-        JobKind::Copy => 0,
-        JobKind::Delete => 1,
+    let kind = match (job.side, job.kind) {
+        (Side::Target, JobKind::Copy) => 0,
+        (Side::Target, JobKind::Delete) => 1,
+        (Side::Source, JobKind::Copy) => 2,
+        (Side::Source, JobKind::Delete) => 3,
     };
-    let side = match job.side {
-        Side::Source => 0,
-        Side::Target => 1,
-    };
-    [&generation_key(job.conduit, job.generation)[..], job.device.as_bytes(), &[kind, side]].concat()
+    [&generation_key(job.conduit, job.generation)[..], job.device.as_bytes(), &[kind]].concat()
 }
 
 /// Key of a batch of items, or of a block of outcomes.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use tidegate::core::io::{CopyLeg, CopySource, DeleteLeg, Input, JobStop, Read, Ticket, Work};
+use tidegate::core::io::{CopyLeg, CopySource, DeleteLeg, Input, JobStop, PutLeg, Read, Ticket, Work, Written};
 use tidegate_protocol::file_sync::{Action, ItemOutcome, JobKey, SkipReason};
 use tidegate_protocol::id::{DeviceId, LocationId};
 use tidegate_protocol::path::EntryPath;
@@ -51,6 +51,22 @@ impl World {
         }
     }
 
+    /// Does at once what a person chose.
+    pub(crate) fn put(&mut self, index: usize, leg: &PutLeg) {
+        let (mut written, mut failure) = (Vec::new(), None);
+        for work in &leg.items {
+            let tree = self.nodes[index].trees.get_mut(&leg.location).unwrap();
+            let (outcome, wrote) = tree.apply(work, Some(leg.content.clone()));
+            written.extend(wrote);
+            if outcome != ItemOutcome::Done {
+                failure = Some(format!("{outcome:?}"));
+            }
+            let touched: Vec<EntryPath> = work.from.iter().chain([&work.path]).cloned().collect();
+            self.hint(index, leg.location, touched);
+        }
+        self.input(index, Input::Put { ticket: leg.ticket, written, failure });
+    }
+
     fn end(&mut self, index: usize, job: JobKey, stopped: Option<JobStop>) {
         self.nodes[index].legs.remove(&job);
         self.input(index, Input::JobEnded { job, stopped });
@@ -77,7 +93,7 @@ impl World {
         }
         let Some(work) = run.items.front().cloned() else { return self.end(index, job, None) };
         if node.failing.contains(&work.path) {
-            return self.moved(index, job, ItemOutcome::Skipped(SkipReason::WrongContent), None);
+            return self.moved(index, job, ItemOutcome::Skipped(SkipReason::WrongContent), Vec::new());
         }
         let Action::InstallFile { file, from, .. } = &work.item.action else {
             return self.apply(index, job, None);
@@ -154,7 +170,7 @@ impl World {
         self.moved(index, job, outcome, written);
     }
 
-    fn moved(&mut self, index: usize, job: JobKey, outcome: ItemOutcome, written: Option<tidegate::core::io::Written>) {
+    fn moved(&mut self, index: usize, job: JobKey, outcome: ItemOutcome, written: Vec<Written>) {
         let Some(run) = self.nodes[index].legs.get_mut(&job) else { return };
         let work = run.items.pop_front().expect("an item was done");
         let location = run.location;
@@ -168,7 +184,7 @@ impl World {
             Input::JobMoved {
                 job,
                 outcomes: vec![(work.index, outcome)],
-                announced: written.into_iter().collect(),
+                announced: written,
                 bytes_done,
                 bytes_reused: 0,
                 current: Vec::new(),

@@ -133,12 +133,13 @@ impl World {
                     self.queue.push_back(Event::Leg(index, start, job));
                 }
             }
-            Output::Remember { .. } => {}
+            Output::Put(leg) => self.put(index, &leg),
+            Output::ReadContent(_) | Output::KeepTexts(_) | Output::Remember { .. } => {}
             Output::Clean { .. } => self.trace.push((index, "clean".to_owned())),
-            Output::Resolve { ticket, synced, conduit, baseline, guards, .. } => {
+            Output::Resolve { ticket, synced, conduit, baseline, guards, facts, why, .. } => {
                 self.trace.push((index, "resolve".to_owned()));
                 let store = self.nodes[index].core.as_ref().unwrap().store();
-                let result = resolve(store, synced, &conduit, baseline.as_ref(), guards);
+                let result = resolve(store, synced, &conduit, baseline.as_ref(), guards, &facts, why.as_ref());
                 self.input(index, Input::Resolved { ticket, result });
             }
         }

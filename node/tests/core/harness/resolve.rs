@@ -1,6 +1,11 @@
 //! Both ends of a conduit as a replica has them, put before the resolver.
 
-use tidegate_protocol::file_sync::{Baseline, Conduit, ConduitView, Guards, Plan, Root, SideView, SyncResolver};
+use std::collections::BTreeMap;
+
+use tidegate::core::io::{ResolveFacts, Resolved};
+use tidegate_protocol::file_sync::{
+    Baseline, Circumstances, Conduit, ConduitView, Guards, NameRules, Root, SideView, SyncResolver,
+};
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::Sequence;
 use tidegate_protocol::index::{EntryKind, EntryState, IgnoreRules, Location};
@@ -15,19 +20,35 @@ pub(crate) fn resolve(
     conduit: &Conduit,
     baseline: Option<&Baseline>,
     guards: Guards,
-) -> Result<(Box<Plan>, Baseline), String> {
+    facts: &ResolveFacts,
+    why: Option<&EntryPath>,
+) -> Result<Box<Resolved>, String> {
     let snapshot = store.read().unwrap();
     let [source, target] = [&conduit.source, &conduit.target].map(|root| End::of(&snapshot, root));
-    let view = ConduitView { conduit, source: &source, target: &target, baseline, guards };
+    let rows: BTreeMap<EntryPath, EntryKind> = match baseline {
+        Some(_) => snapshot.base_entries(conduit.id, None).unwrap().map(Result::unwrap).collect(),
+        None => BTreeMap::new(),
+    };
+    let reads = BTreeMap::new();
+    let circumstances = Circumstances {
+        rulings: &facts.rulings,
+        labels: &facts.labels,
+        reads: &reads,
+        now_ms: facts.now_ms,
+        clock_doubt_ms: facts.clock_doubt_ms,
+    };
+    let view = ConduitView { conduit, source: &source, target: &target, baseline, base: &rows, guards, circumstances };
+    let why = why.map(|path| SyncResolver::why(&view, path).unwrap());
     let plan = SyncResolver::resolve(synced, &view).map_err(|error| error.to_string())?;
+    let base = if plan.is_empty() { SyncResolver::base_changes(&view, None).unwrap() } else { Vec::new() };
     let next = Baseline {
         generation: 0,
         heads: plan.heads.clone(),
-        top_entries: source.top_entries(),
-        files: source.file_count(),
+        top_entries: (source.top_entries(), target.top_entries()),
+        files: (source.file_count(), target.file_count()),
         rules: (source.rules_hash(), target.rules_hash()),
     };
-    Ok((Box::new(plan), next))
+    Ok(Box::new(Resolved { plan, baseline: next, base, why }))
 }
 
 struct End<'a> {
@@ -82,5 +103,13 @@ impl SideView for End<'_> {
 
     fn top_entries(&self) -> u64 {
         self.snapshot.top_entries(self.tree, &self.root.dir).unwrap()
+    }
+
+    fn names(&self) -> NameRules {
+        NameRules::POSIX
+    }
+
+    fn has_root(&self) -> bool {
+        true
     }
 }

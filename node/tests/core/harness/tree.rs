@@ -6,7 +6,7 @@ use tidegate::core::io::{ScanScope, Seen, Work, Written};
 use tidegate_protocol::file_sync::{Action, ItemOutcome, PreImage, SkipReason};
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{DeviceId, LocationId};
-use tidegate_protocol::index::{EntryKind, FileFacts, IgnoreRules, Observation, Observed, StatMark};
+use tidegate_protocol::index::{EntryKind, FileFacts, IgnoreRules, Observation, Observed, StatMark, Version};
 use tidegate_protocol::path::EntryPath;
 use tidegate_storage::store::Store;
 
@@ -136,11 +136,11 @@ impl Tree {
     }
 
     /// Does one item, if what stands there is what it expects or what it would leave.
-    pub(crate) fn apply(&mut self, work: &Work, content: Option<Vec<u8>>) -> (ItemOutcome, Option<Written>) {
+    pub(crate) fn apply(&mut self, work: &Work, content: Option<Vec<u8>>) -> (ItemOutcome, Vec<Written>) {
         let path = &work.path;
-        let skip = |reason| (ItemOutcome::Skipped(reason), None);
-        let wrote = |kind, mark, version: &tidegate_protocol::index::Version| {
-            (ItemOutcome::Done, Some(Written { path: path.clone(), kind, mark, version: version.clone() }))
+        let skip = |reason| (ItemOutcome::Skipped(reason), Vec::new());
+        let wrote = |kind, mark, version: &Version| {
+            (ItemOutcome::Done, vec![Written { path: path.clone(), kind, mark, version: version.clone() }])
         };
         match &work.item.action {
             Action::MakeDirectory { version } => {
@@ -165,17 +165,19 @@ impl Tree {
                 let mark = self.put(path, bytes, file);
                 wrote(Some(EntryKind::File(*file)), Some(mark), version)
             }
-            Action::RenameFile { file, version, .. } => {
+            Action::RenameFile { file, version, gone, .. } => {
                 let from = work.from.as_ref().expect("a rename has an old path");
                 let moved = self.content(from).filter(|(hash, _)| *hash == file.content);
                 if let Some((_, bytes)) = moved.filter(|_| self.stands(path, &work.item.expect)) {
                     self.discard(path);
                     self.things.remove(from);
                     let mark = self.put(path, bytes, file);
-                    return wrote(Some(EntryKind::File(*file)), Some(mark), version);
+                    let (outcome, mut written) = wrote(Some(EntryKind::File(*file)), Some(mark), version);
+                    written.push(Written { path: from.clone(), kind: None, mark: None, version: gone.clone() });
+                    return (outcome, written);
                 }
                 match self.content(path) {
-                    Some((hash, _)) if hash == file.content => (ItemOutcome::Done, None),
+                    Some((hash, _)) if hash == file.content => (ItemOutcome::Done, Vec::new()),
                     Some(_) | None => skip(SkipReason::TargetChanged),
                 }
             }
@@ -202,7 +204,16 @@ impl Tree {
                 self.things.remove(path);
                 wrote(None, None, version)
             }
-            Action::InstallSymlink { .. } => skip(SkipReason::BadName),
+            Action::Evict { .. } => {
+                if self.things.contains_key(path) {
+                    if !self.stands(path, &work.item.expect) {
+                        return skip(SkipReason::TargetChanged);
+                    }
+                    self.things.remove(path);
+                }
+                wrote(None, None, &Version::NONE)
+            }
+            Action::InstallSymlink { .. } | Action::Respell { .. } | Action::Adopt { .. } => skip(SkipReason::BadName),
         }
     }
 }

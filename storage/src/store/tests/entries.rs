@@ -50,7 +50,7 @@ proptest! {
 fn the_scan_sees_rows_marks_and_what_jobs_wrote_in_path_order() {
     let a = author(1);
     let kind = |n| file(n).present().unwrap().kind.clone();
-    let announced = |n| Announced { kind: kind(n), mark: mark(n), version: version(n) };
+    let announced = |n| Announced { kind: kind(n), mark: Some(mark(n)), version: version(n) };
     put_own(&a, vec![put(HOME, "d/deep/x", file(1)), Change::entry(HOME, path("d/m"), file(2), Some(mark(2)))]);
     let mut txn = a.write().unwrap();
     let written = ["d/a", "d/deep/y", "d/m", "d/z"].map(|text| (path(text), announced(5)));

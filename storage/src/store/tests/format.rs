@@ -2,13 +2,16 @@
 
 use data_encoding::HEXLOWER;
 use serde::{Serialize, de::DeserializeOwned};
-use tidegate_protocol::file_sync::{ItemOutcome, SkipReason};
+use tidegate_protocol::file_sync::{
+    Conflict, ConflictKind, ConflictOutcome, Decision, ItemOutcome, MetConflict, Ruling, SkipReason,
+};
 use tidegate_protocol::library_sync::FactKey;
 
 use super::super::record::{self, AuthorRecord, EntryRecord, FactRecord, OutcomeBlock, TreeRecord};
 use super::super::{Announced, tables};
 use super::local::{CONDUIT, baseline, generation, items, job, job_key, plan};
 use super::*;
+use tidegate_protocol::time::Stamped;
 
 /// Long records are pinned by their hash.
 fn check<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(name: &str, record: &T, golden: &str) {
@@ -35,25 +38,58 @@ fn records_keep_their_bytes() {
         &AuthorRecord { fork: Some((head.clone(), head)), ..rested },
         "07868bedb47f0c80bda6c1aa8bdc05add310e501724be9d9ca059ba4b813df61",
     );
+    let ruling = Ruling {
+        conduit: CONDUIT,
+        facts: ContentHash::from_bytes([7; 32]),
+        path: path("a/b"),
+        decision: Stamped::new(Decision::Both, Stamp::zero(device(1))),
+    };
+    let fact = FactRecord { sequence: Sequence(2), author: device(1), fact: Fact::Ruling(Box::new(ruling)) };
+    check("ruling", &fact, "19cd7d8b0bacc0e7077189accd26a1ba61cd51502c5a5fde88b968cb33f7e1f5");
+    let conflict = Conflict {
+        path: path("a/b"),
+        kind: ConflictKind::BothModified,
+        source: Some(file(5).present().unwrap().kind.clone()),
+        target: None,
+        facts: ContentHash::from_bytes([7; 32]),
+        outcome: ConflictOutcome::Both { copy: path("a/c") },
+    };
+    let met = MetConflict {
+        conduit: CONDUIT,
+        number: 3,
+        coordinator: device(1),
+        generation: 2,
+        met_ms: 9,
+        base: None,
+        conflict,
+        settled_ms: Some(10),
+    };
+    let fact = FactRecord { sequence: Sequence(3), author: device(1), fact: Fact::Conflict(Box::new(met)) };
+    check("conflict", &fact, "00407e02637c0e3abab7ff91b1a5a3cc24de4bca59ff2755eb295851379225d1");
+    check(
+        "base row",
+        &file(5).present().unwrap().kind,
+        "017670a5a683b5119971841294a5291a339464be45d612a0e0e083dc6b09de86f3050100",
+    );
     let counters = Counters { rows: 1, files: 2, directories: 3, links: 4, bytes: 500, unknown: 6, special: 7 };
     check("tree", &TreeRecord { number: 9, counters }, "0901020304f4030607");
     let kind = file(5).present().unwrap().kind.clone();
     check(
         "announced",
-        &Announced { kind, mark: mark(5), version: version(1) },
-        "de0657eb6f5787551d743831c6c56e89ee06435441a2cd9dfcef5bb80e4a4cf1",
+        &Announced { kind, mark: Some(mark(5)), version: version(1) },
+        "8b9080cbecb3e84b874f201266b89985e6ff8ec769a45db14490ab69d5bc8af5",
     );
-    check("job", &job(7), "569f3e667c557b409b6c84fa11398dbf3b535f9965fdd959b1aceb62165ee87f");
+    check("job", &job(7), "fce4683dc7ffd9f262334ee4682dc802876af61c632d66b5f600249c2ba83c6a");
     check("items", &items(0..2), "ad856ff8ac386cececf76bbe2e4a2b73f9df36636ddd02b36bfed1042e997330");
     let outcomes: OutcomeBlock = vec![None, Some(ItemOutcome::Done), Some(ItemOutcome::Skipped(SkipReason::NoSpace))];
     check("outcomes", &outcomes, "03000100010105");
-    check("plan", &plan(), "53b0dbb9433dff3d0163ba0a331ceff51fcc0e0b684b592508b06e591a687c86");
+    check("plan", &plan(), "e50b8e3023f4e8a11c2f01260b85afcf9d92bf9548fefddb02d946f7bc1f0003");
     check(
         "generation",
         &generation(2),
-        "303030303030303030303030303030300290223de883b6dc55aba3b6fba59d0a2973e8925d4c4c9034e3beb166de853365000000000500000000000000",
+        "30303030303030303030303030303030028df970306a26cb866c545c49c4a5f9e566f287c9e451b4252b83d7f4b6cb1d41000000000500000000000000",
     );
-    check("baseline", &baseline(), "a39464fac9e413f7301777c6fc22c0c266ebd74dadf55a11d25aed60d5217eee");
+    check("baseline", &baseline(), "e275d05b58559bb64b5ecfcb2aa79de8bfab005bae112dfc79436e08d15f281f");
     check(
         "stamp",
         &Stamp::zero(device(1)).next(9),
@@ -81,10 +117,21 @@ fn keys_keep_their_bytes() {
             tables::fact_key(&FactKey::Generation(CONDUIT, 4), 3),
             "0430303030303030303030303030303030000000000000000400000003",
         ),
+        ("base row", tables::base_key(CONDUIT, &path("a/b")), "30303030303030303030303030303030610062"),
+        (
+            "conflict",
+            tables::fact_key(&FactKey::Conflict(CONDUIT, 4), 3),
+            "0630303030303030303030303030303030000000000000000400000003",
+        ),
+        (
+            "ruling",
+            tables::fact_key(&FactKey::Ruling(CONDUIT, ContentHash::from_bytes([7; 32])), 3),
+            "0530303030303030303030303030303030070707070707070707070707070707070707070707070707070707070707070700000003",
+        ),
         (
             "job part",
             tables::job_part_key(&job_key(), 5),
-            "3030303030303030303030303030303000000000000000028a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c000100000005",
+            "3030303030303030303030303030303000000000000000028a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c0000000005",
         ),
     ];
     for (name, key, golden) in cases {

@@ -57,7 +57,7 @@ pub(super) fn generation(number: u64) -> Generation {
 
 pub(super) fn baseline() -> Baseline {
     let rules = (ContentHash::from_bytes([1; 32]), ContentHash::from_bytes([2; 32]));
-    Baseline { generation: 2, heads: Vec::new(), top_entries: 3, files: 4, rules }
+    Baseline { generation: 2, heads: Vec::new(), top_entries: (3, 3), files: (4, 4), rules }
 }
 
 pub(super) fn items(range: std::ops::Range<u32>) -> Vec<Item> {

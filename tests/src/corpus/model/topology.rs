@@ -40,7 +40,6 @@ pub struct TopologyRow {
 /// A conduit of a row.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "explained at the head of the corpus")]
 pub struct Pair {
     pub id: String,
     pub source: String,
@@ -54,7 +53,6 @@ pub struct Pair {
 /// What is done.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "Vec<String>")]
-#[expect(missing_docs, reason = "explained at the head of the corpus")]
 pub enum Step {
     On { endpoint: String, edit: Edit },
     Sync { conduit: String },

@@ -130,6 +130,9 @@ impl RealDisk {
         self.remove(MANY);
     }
 
+    /// Names of what is added to make a moment long.
+    pub(super) const BALLAST: [&'static str; 2] = [HEAVY, MANY];
+
     /// Whether a path belongs to what was added to make a moment long.
     pub(super) fn is_ballast(path: &str) -> bool {
         path.starts_with(HEAVY) || path.starts_with(MANY)

@@ -53,6 +53,8 @@ pub struct RealWorld<'a> {
     guards: GuardSetting,
     /// The newest generation that was counted.
     counted: u64,
+    /// Conflicts that were counted.
+    seen: BTreeSet<String>,
     held: Option<String>,
     missed: Option<String>,
 }
@@ -91,10 +93,21 @@ impl Pair {
             all.filter(|location| location["name"] == name.as_str()).count() == 2
         })?;
         let ends = [source, target].map(|node| format!("{}:{name}", node.name()));
-        source.must(["conduit", "create", &name, &ends[0], &ends[1], "--mode", "mirror", "--parallel", "1"])?;
+        let mode = words::mode(head.mode.into());
+        let strategy = words::strategy(head.strategy.into());
+        let create = ["conduit", "create", &name, &ends[0], &ends[1], "--mode", mode, "--on-conflict", strategy];
+        // Both ends hold the base, selected or not, unless the scenario says otherwise.
+        let chosen = if head.base_target.is_some() { selected(&head.select) } else { selected(&[".".to_owned()]) };
+        let chosen = if head.mode == Mode::Selective { chosen } else { Vec::new() };
+        let create = create.into_iter().map(str::to_owned).chain(["--parallel".to_owned(), "1".to_owned()]);
+        source.must(create.chain(chosen))?;
         let ballast = fires(scenario, &Moment::AfterCopies);
         if !head.base.is_empty() || ballast {
             source.must(["sync", &name])?;
+        }
+        if head.mode == Mode::Selective && head.base_target.is_none() {
+            let set = ["conduit", "set", &name].into_iter().map(str::to_owned);
+            source.must(set.chain(selected(&head.select)))?;
         }
         if let Some(tree) = &head.base_target {
             disks[1].clear();
@@ -103,7 +116,8 @@ impl Pair {
         disks[0].add(&head.unmanaged_source);
         disks[1].add(&head.unmanaged_target);
         let (counted, held, missed) = (0, None, None);
-        Ok(RealWorld { nodes: &mut self.nodes, disks, name, guards: head.guards, counted, held, missed })
+        let seen = BTreeSet::new();
+        Ok(RealWorld { nodes: &mut self.nodes, disks, name, guards: head.guards, counted, seen, held, missed })
     }
 
     /// Starts nodes again that do not run any more, and says what they logged last.
@@ -120,6 +134,16 @@ impl Pair {
     }
 }
 
+/// Flags that select subtrees, files and patterns; what makes a moment long is selected, too.
+fn selected(chosen: &[String]) -> Vec<String> {
+    let flag = |text: &String| {
+        let is_pattern = text.contains(['*', '?', '[']);
+        [if is_pattern { "--include" } else { "--subtree" }.to_owned(), text.clone()]
+    };
+    let ballast = RealDisk::BALLAST.map(str::to_owned);
+    chosen.iter().chain(&ballast).flat_map(flag).collect()
+}
+
 fn fires(scenario: &Scenario, moment: &Moment) -> bool {
     scenario.rounds.iter().flat_map(|round| &round.during).any(|during| during.at == *moment)
 }
@@ -127,10 +151,7 @@ fn fires(scenario: &Scenario, moment: &Moment) -> bool {
 impl RealWorld<'_> {
     /// Why a scenario cannot be brought about on these disks from outside, if it cannot.
     pub fn cannot(scenario: &Scenario) -> Option<String> {
-        let Head { mode, fs_source, fs_target, guards, .. } = &scenario.head;
-        if *mode != Mode::Mirror {
-            return Some(format!("{} is not supported by this version", words::mode((*mode).into())));
-        }
+        let Head { fs_source, fs_target, guards, .. } = &scenario.head;
         if [fs_source, fs_target].iter().any(|fs| **fs != Names::Posix) {
             return Some("needs a file system that folds names".to_owned());
         }
@@ -236,18 +257,32 @@ impl RealWorld<'_> {
         installs
     }
 
+    /// Conflicts that runs met since the last count; a run may meet more than its first plan showed.
+    fn met(&mut self) -> Vec<(String, Kind)> {
+        let listed = sure("list conflicts", self.source().json(["conflict", "list", &self.name, "--all"]));
+        let all = listed["conflicts"].as_array().cloned().unwrap_or_default();
+        let new: Vec<_> = all.iter().filter(|shown| !self.seen.contains(&shown["id"].to_string())).collect();
+        let met = new.iter().map(|shown| conflict(shown, "what")).collect();
+        self.seen.extend(all.iter().map(|shown| shown["id"].to_string()));
+        met
+    }
+
     /// What a refusal of `plan` means in the corpus's words.
     fn refused(&self, done: &Done) -> Report {
-        let states: Vec<Value> = self
-            .nodes
-            .iter()
-            .map(|node| sure("look at a location", node.json(["location", "show", &self.name]))["state"].clone())
-            .collect();
-        let held = match () {
-            () if states.contains(&"root replaced".into()) => "root_replaced",
-            () if states.contains(&"root missing".into()) => "root_missing",
-            () => panic!("no plan: {done}"),
+        // A root is looked at again every few seconds; while it is, its state is another.
+        let is = |wanted: &str| {
+            let state = |node: &Device| sure("look at a location", node.json(["location", "show", &self.name]));
+            self.nodes.iter().any(|node| state(node)["state"] == wanted)
         };
+        let mut held = None;
+        lab::eventually(PATIENCE / 4, || {
+            held = [("root replaced", "root_replaced"), ("root missing", "root_missing")]
+                .into_iter()
+                .find(|(state, _)| is(state))
+                .map(|(_, name)| name);
+            held.is_some()
+        });
+        let held = held.unwrap_or_else(|| panic!("no plan: {done}"));
         Report { held: Some(held), ..Report::default() }
     }
 
@@ -295,11 +330,16 @@ impl World for RealWorld<'_> {
     }
 
     fn rule(&mut self, path: &str, answer: &str) {
-        panic!("{path} is to be {answer}: no such rows are run here");
+        let listed = sure("list conflicts", self.source().json(["conflict", "list", &self.name]));
+        let all = listed["conflicts"].as_array().into_iter().flatten();
+        let found = all.filter(|conflict| conflict["path"] == path).find_map(|conflict| conflict["id"].as_str());
+        let id = found.unwrap_or_else(|| panic!("no conflict at {path} waits: {listed}")).to_owned();
+        sure("decide", self.source().must(["conflict", "resolve", &id, "--keep", answer, "--no-sync"]));
     }
 
     fn select(&mut self, chosen: &[String]) {
-        panic!("{chosen:?} is to be selected: no such rows are run here");
+        let set = ["conduit", "set", &self.name].into_iter().map(str::to_owned);
+        sure("select", self.source().must(set.chain(selected(chosen))));
     }
 
     fn generation(&mut self, during: &[During], approve: bool) -> Report {
@@ -309,10 +349,12 @@ impl World for RealWorld<'_> {
             return self.refused(&done);
         }
         let plan = sure("read the plan", lab::last_document(&done.stdout));
-        let conflicts = plan["conflicts"].as_array().into_iter().flatten().map(conflict).collect();
+        let mut conflicts: Vec<_> =
+            plan["conflicts"].as_array().into_iter().flatten().map(|shown| conflict(shown, "why")).collect();
         let planned =
             [&plan["items"], &plan["halts"]].iter().any(|list| list.as_array().is_some_and(|l| !l.is_empty()));
         let held = self.carry_out(&plan, during, approve);
+        conflicts.extend(self.met());
         for During { side, op, .. } in during.iter().filter(|during| during.at == Moment::AfterCommit) {
             self.edit(*side, op);
         }
@@ -383,9 +425,9 @@ fn runs_as_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
-fn conflict(shown: &Value) -> (String, Kind) {
+fn conflict(shown: &Value, words_at: &str) -> (String, Kind) {
     let text = |key: &str| shown[key].as_str().unwrap_or_default().to_owned();
-    let why = text("why");
+    let why = text(words_at);
     let kind = CONFLICTS.into_iter().find(|kind| words::conflict(*kind) == why);
     (text("path"), Kind(kind.unwrap_or_else(|| panic!("no such conflict: {why}"))))
 }
@@ -396,8 +438,9 @@ fn texts(list: &Value) -> Vec<String> {
 
 /// The corpus's name of a halt, by the words in which it is shown.
 fn halt_name(shown: &str) -> &'static str {
-    const NAMES: [(&str, &str); 4] = [
-        ("the source is empty", "root_emptied"),
+    const NAMES: [(&str, &str); 5] = [
+        ("side is empty", "root_emptied"),
+        ("side was deleted", "root_deleted"),
         ("files would be deleted", "mass_delete"),
         ("the first mirror", "first_mirror"),
         ("the ignore rules", "rules_changed"),

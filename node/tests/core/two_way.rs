@@ -1,0 +1,146 @@
+//! Bidirectional conduits between cores: what travels both ways, what conflicts, and when all is quiet.
+
+use tidegate::core::command::{Choice, Command, ConduitChange, NewConduit, Reply};
+use tidegate_protocol::file_sync::{ConflictStrategy, Decision, Schedule, SyncMode, Verification};
+use tidegate_protocol::id::LocationId;
+use tidegate_protocol::index::Rights;
+
+use crate::harness::{A, B, C, World, file, label};
+
+/// Two devices with a bidirectional conduit that holds these files on both ends.
+fn agreed(files: &[(&str, &str)], strategy: ConflictStrategy) -> (World, LocationId, LocationId) {
+    let mut world = World::new(2);
+    world.pair(A, B);
+    let (source, target) = world.link(A, B);
+    let change = ConduitChange { strategy: Some(strategy), ..ConduitChange::default() };
+    create(&mut world, "docs", "A:src", "B:dst", change);
+    for (at, content) in files {
+        world.write(A, source, at, content);
+    }
+    world.sync_through();
+    assert_eq!(world.files(B, target), world.files(A, source), "{}", world.tail());
+    world.trace.clear();
+    (world, source, target)
+}
+
+fn create(world: &mut World, name: &str, source: &str, target: &str, change: ConduitChange) {
+    let (source, target) = (source.to_owned(), target.to_owned());
+    let new = NewConduit { name: label(name), source, target, mode: SyncMode::Bidirectional, change };
+    world.tell(A, Command::CreateConduit(new));
+    world.run_for(1_000);
+}
+
+#[test]
+fn edits_and_deletes_travel_both_ways_in_one_generation() {
+    let (mut world, source, target) =
+        agreed(&[("a", "1"), ("b", "2"), ("d/c", "3"), ("e", "4")], ConflictStrategy::CreateConflictFile);
+    world.write(A, source, "a", "A's");
+    world.write(B, target, "b", "B's");
+    world.write(B, target, "new/x", "B's new");
+    world.remove(A, source, "d");
+    world.remove(B, target, "e");
+    let generation = world.sync_through().unwrap();
+    let expected = [file("a", "A's"), file("b", "B's"), file("new/x", "B's new")].into();
+    assert_eq!(world.files(A, source), expected, "{}", world.tail());
+    assert_eq!(world.files(B, target), expected, "{}", world.tail());
+    assert_eq!(World::statuses(&generation).last(), Some(&Verification::Verified), "{}", world.tail());
+    assert_eq!(generation.number, 2, "no follow-up was needed");
+    world.run_for(10_000);
+    assert_eq!(world.sync_through(), None);
+}
+
+#[test]
+fn both_edits_of_one_path_are_kept_on_both_ends_and_the_conflict_waits_until_it_is_decided() {
+    let (mut world, source, target) = agreed(&[("f.txt", "base")], ConflictStrategy::CreateConflictFile);
+    world.write(A, source, "f.txt", "A's");
+    world.write(B, target, "f.txt", "B's");
+    let generation = world.sync_through().unwrap();
+    assert_eq!(World::statuses(&generation).last(), Some(&Verification::Verified), "{}", world.tail());
+    assert_eq!((generation.number, generation.totals.conflicts), (2, 1));
+    let files = world.files(A, source);
+    assert_eq!(files, world.files(B, target));
+    assert_eq!(files.len(), 2);
+    assert_eq!(files["f.txt"], "A's");
+    world.run_for(5_000);
+    for on in [A, B] {
+        let Reply::Conflicts(conflicts) = world.tell(on, Command::Conflicts { conduit: None, settled: false }) else {
+            panic!()
+        };
+        assert_eq!(conflicts.len(), 1, "seen on {on}");
+        assert!(conflicts[0].open && conflicts[0].id == "docs:1");
+    }
+    let choice = Choice::Content(b"merged".to_vec());
+    world.tell(B, Command::ResolveConflict { conflict: "docs:1".to_owned(), choice });
+    world.sync_through().unwrap();
+    for (on, location) in [(A, source), (B, target)] {
+        assert_eq!(world.files(on, location), [file("f.txt", "merged")].into(), "on {on}: {}", world.tail());
+    }
+    let Reply::Conflicts(conflicts) = world.tell(A, Command::Conflicts { conduit: None, settled: false }) else {
+        panic!()
+    };
+    assert!(conflicts.is_empty());
+}
+
+#[test]
+fn a_path_that_waits_for_a_person_is_frozen_alone_and_follows_the_ruling() {
+    for (decision, expected) in [(Decision::Source, "A's"), (Decision::Target, "B's")] {
+        let (mut world, source, target) = agreed(&[("f", "base"), ("g", "1")], ConflictStrategy::PromptUser);
+        world.write(A, source, "f", "A's");
+        world.write(B, target, "f", "B's");
+        world.write(A, source, "g", "2");
+        let generation = world.sync_through().unwrap();
+        assert_eq!(World::statuses(&generation).last(), Some(&Verification::Verified), "{}", world.tail());
+        assert_eq!(world.files(A, source), [file("f", "A's"), file("g", "2")].into());
+        assert_eq!(world.files(B, target), [file("f", "B's"), file("g", "2")].into());
+        world.run_for(5_000);
+        assert_eq!(world.sync_through(), None, "it is held, and the rest is in step");
+        let choice = Choice::Keep(decision);
+        world.tell(B, Command::ResolveConflict { conflict: "docs:1".to_owned(), choice });
+        world.run_for(5_000);
+        let generation = world.sync_through().unwrap();
+        assert_eq!(World::statuses(&generation).last(), Some(&Verification::Verified), "{}", world.tail());
+        for (on, location) in [(A, source), (B, target)] {
+            assert_eq!(world.files(on, location), [file("f", expected), file("g", "2")].into(), "{}", world.tail());
+        }
+        world.run_for(5_000);
+        assert_eq!(world.sync_through(), None);
+    }
+}
+
+#[test]
+fn three_conduits_in_a_ring_settle_and_then_are_quiet() {
+    let mut world = World::new(3);
+    world.pair(A, B);
+    world.pair(A, C);
+    world.run_for(5_000);
+    let all = Rights { read: true, write: true, delete: true };
+    let locations = [A, B, C].map(|on| world.locate(on, "dir"));
+    for on in [A, B, C] {
+        for to in [A, B, C].into_iter().filter(|to| *to != on) {
+            world.allow(on, &format!("{}:dir", ["A", "B", "C"][on]), to, all);
+        }
+    }
+    world.run_for(5_000);
+    let instant = || ConduitChange { schedule: Some(Schedule::Instant { settle_ms: 100 }), ..ConduitChange::default() };
+    for (name, source, target) in [("ab", "A:dir", "B:dir"), ("bc", "B:dir", "C:dir"), ("ca", "C:dir", "A:dir")] {
+        create(&mut world, name, source, target, instant());
+    }
+    world.write(A, locations[0], "f", "A's");
+    world.write(B, locations[1], "g/h", "B's");
+    world.run_for(60_000);
+    let expected = [file("f", "A's"), file("g/h", "B's")].into();
+    for (on, location) in [A, B, C].into_iter().zip(locations) {
+        assert_eq!(world.files(on, location), expected, "on {on}: {}", world.tail());
+    }
+    world.remove(A, locations[0], "f");
+    world.write(C, locations[2], "g/h", "C's");
+    world.run_for(60_000);
+    for (on, location) in [A, B, C].into_iter().zip(locations) {
+        assert_eq!(world.files(on, location), [file("g/h", "C's")].into(), "on {on}: {}", world.tail());
+    }
+    world.trace.clear();
+    world.run_for(60_000);
+    for what in ["copy", "delete", "resolve"] {
+        assert!([A, B, C].iter().all(|on| world.count(*on, what) == 0), "{what}: {}", world.tail());
+    }
+}
