@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use redb::ReadableTable;
 use tidegate_protocol::id::{DeviceId, LocationId, Sequence};
 use tidegate_protocol::index::StatMark;
 use tidegate_protocol::library_sync::{Fact, FactKey, Head, Row, RowBody, RowKey, SetHash};
@@ -20,7 +21,6 @@ use super::error::{Mismatch, Refusal, StoreError};
 use super::reader::Order;
 use super::record::{AuthorRecord, Counters, EntryRecord, FactRecord, TreeRecord};
 use super::tables::{RowPlace, Table, fact_key, path_key, path_of, sequence_key, tree_key, tree_prefix};
-use super::txn::WriteTable;
 use super::{Txn, record};
 
 /// Why staging ended.
@@ -431,7 +431,9 @@ fn keep_last(pending: &mut Vec<Pending>) {
     *pending = kept;
 }
 
-fn value<T: serde::de::DeserializeOwned>(table: &WriteTable<'_>, key: &[u8]) -> Result<Option<T>, StoreError> {
-    use redb::ReadableTable;
+fn value<T: serde::de::DeserializeOwned>(
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    key: &[u8],
+) -> Result<Option<T>, StoreError> {
     table.get(key)?.map(|guard| record::decode(guard.value())).transpose()
 }

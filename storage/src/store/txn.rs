@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use redb::WriteTransaction;
+use redb::{ReadableTable, WriteTransaction};
 use tidegate_protocol::id::DeviceId;
 
 use super::Snapshot;
@@ -60,11 +60,11 @@ impl Txn {
     /// A table to change.
     pub(super) fn table_mut(&self, table: Table) -> Result<WriteTable<'_>, StoreError> {
         self.changed.set(true);
-        self.table(table)
+        Ok(self.redb.open_table(table.definition())?)
     }
 
-    /// A table to read, as this transaction sees it.
-    pub(super) fn table(&self, table: Table) -> Result<WriteTable<'_>, StoreError> {
+    /// A table to read, as this transaction sees it. Its type has no writes: a write that does not say so would be lost.
+    pub(super) fn table(&self, table: Table) -> Result<impl ReadableTable<&'static [u8], &'static [u8]>, StoreError> {
         Ok(self.redb.open_table(table.definition())?)
     }
 
