@@ -13,7 +13,7 @@ use tidegate_protocol::id::{DeviceId, Label, LocationId, Sequence};
 use tidegate_protocol::index::{Device, Entry, EntryKind, EntryState, FileFacts, Location, Version};
 use tidegate_protocol::library_sync::{Fact, Head, Row, RowBody, RowKey, SetHash, SignedHead};
 use tidegate_protocol::path::EntryPath;
-use tidegate_protocol::wire::{Hello, Request, Response, Rows};
+use tidegate_protocol::wire::{Hello, PROTOCOL_VERSION, Request, Response, Rows};
 
 use crate::peer::{Answers, Peer};
 
@@ -110,7 +110,7 @@ impl Liar {
         Arc::new(move |request| match request {
             Request::Hello(_) => {
                 let name = Label::new("liar").unwrap();
-                Some(codec::encode(&Response::Hello(Hello { version: 1, library, name, alone: false })))
+                Some(codec::encode(&Response::Hello(Hello { version: PROTOCOL_VERSION, library, name, alone: false })))
             }
             Request::Heads { nonce, .. } => {
                 let own = SignedHead::sign(&Head { nonce: Some(*nonce), ..head.clone() }, key.signing());
