@@ -105,7 +105,7 @@ pub struct WhyView {
 pub struct PlannedView {
     /// At which end.
     pub side: Side,
-    /// As in [`ItemView`].
+    /// As in [`super::command::ItemView`].
     pub op: String,
     /// At this path or above it, escaped for display.
     pub path: String,
@@ -118,7 +118,7 @@ pub struct DoneView {
     pub generation: u64,
     /// At which end.
     pub side: Side,
-    /// As in [`ItemView`].
+    /// As in [`super::command::ItemView`].
     pub op: String,
     /// At this path or above it, escaped for display.
     pub path: String,

@@ -107,6 +107,7 @@ impl Liar {
     pub(crate) fn answers(&self, head: Head, rows: Vec<u8>) -> Answers {
         let key = DeviceKey::from_seed(&self.key.signing().to_bytes());
         let library = self.head.library;
+        let (held, base) = (self.head.sequence, self.rows.clone());
         Arc::new(move |request| match request {
             Request::Hello(_) => {
                 let name = Label::new("liar").unwrap();
@@ -117,6 +118,12 @@ impl Liar {
                 let heads =
                     Response::Heads { own, others: Vec::new(), generation: 0, addresses: Vec::new(), busy: Vec::new() };
                 Some(codec::encode(&heads))
+            }
+            // Who starts anew gets what is true first.
+            Request::Rows { device, from, .. } if *device == key.id() && *from < held => {
+                let rows = base.iter().filter(|row| row.sequence > *from).cloned().collect();
+                let head = SignedHead::sign(&head, key.signing());
+                Some(codec::encode(&Response::Rows(Rows { device: *device, head, from: *from, upto: held, rows })))
             }
             Request::Rows { device, .. } if *device == key.id() => Some(rows.clone()),
             _ => None,
