@@ -17,7 +17,6 @@ pub mod api;
 pub mod cli;
 #[cfg(feature = "os")]
 pub mod config;
-#[cfg(feature = "os")]
 pub mod format;
 #[cfg(feature = "os")]
 pub mod lab;
