@@ -10,11 +10,12 @@ use std::ops::ControlFlow;
 
 use tidegate_protocol::file_sync::{ItemOutcome, JobKey, JobKind, JobSpec, JobState, SkipReason};
 use tidegate_protocol::hash::ContentHash;
-use tidegate_protocol::id::{DeviceId, LocationId};
+use tidegate_protocol::id::{ConduitId, DeviceId, LocationId};
 use tidegate_protocol::index::{EntryKind, Version};
 use tidegate_protocol::limits::OUTCOMES_PER_REPORT_MAX;
 use tidegate_protocol::path::EntryPath;
 use tidegate_protocol::wire::{JobControl, JobReport, Refusal, RefusalCode, Response};
+use tidegate_storage::store::JobRecord;
 
 use super::events::Event;
 use super::file_sync::ItemSkipped;
@@ -316,6 +317,26 @@ impl Core {
         self.say_job_over(step, job, record.progress)?;
         self.clean(step, &record.spec);
         self.check_phase(step, job.conduit, job.generation, job.kind)
+    }
+
+    /// A root has been opened. The node may have fallen after it had stored the end of a job and before it had
+    /// cleared up after it, or the disk may have forgotten that: it is done once more for what ended last.
+    pub(super) fn clean_again(&self, step: &mut Step<'_>, location: LocationId) -> Result<(), CoreError> {
+        let own = |record: &JobRecord| record.spec.key.device == self.me && record.spec.target.location == location;
+        let jobs: Vec<JobRecord> = step.txn.jobs()?.into_iter().filter(own).collect();
+        let mut newest: BTreeMap<ConduitId, u64> = BTreeMap::new();
+        for record in &jobs {
+            let key = record.spec.key;
+            newest.entry(key.conduit).and_modify(|at| *at = key.generation.max(*at)).or_insert(key.generation);
+        }
+        let over = |record: &&JobRecord| matches!(record.state, JobState::Ended | JobState::Cancelled);
+        for record in jobs.iter().filter(over) {
+            let key = record.spec.key;
+            if newest.get(&key.conduit).is_some_and(|newest| key.generation + 1 >= *newest) {
+                self.clean(step, &record.spec);
+            }
+        }
+        Ok(())
     }
 
     fn clean(&self, step: &mut Step<'_>, spec: &JobSpec) {

@@ -230,6 +230,9 @@ impl Core {
             };
             self.say_location(step, id, |location| Event::Location { location, state })?;
         }
+        if news && state == RootState::Present {
+            self.clean_again(step, id)?;
+        }
         Ok(())
     }
 
