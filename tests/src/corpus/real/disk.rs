@@ -114,9 +114,10 @@ impl RealDisk {
         }
     }
 
-    /// A file whose copy takes long at a low limit.
-    pub(super) fn add_heavy(&self) {
-        self.write(HEAVY, &tidegate::lab::fill(7, HEAVY_BYTES), 0);
+    /// A file whose copy takes long at a low limit. `unlike` makes its content another than that of other
+    /// scenarios: what a device has already is not sent.
+    pub(super) fn add_heavy(&self, unlike: u64) {
+        self.write(HEAVY, &tidegate::lab::fill(unlike, HEAVY_BYTES), 0);
     }
 
     /// Files whose deletion takes long.

@@ -48,6 +48,8 @@ pub struct Pair {
 pub struct RealWorld<'a> {
     nodes: &'a mut [Device; 2],
     disks: [RealDisk; 2],
+    /// Which scenario of these nodes it is.
+    number: u32,
     /// Of the conduit and of both locations.
     name: String,
     guards: GuardSetting,
@@ -117,7 +119,8 @@ impl Pair {
         disks[1].add(&head.unmanaged_target);
         let (counted, held, missed) = (0, None, None);
         let seen = BTreeSet::new();
-        Ok(RealWorld { nodes: &mut self.nodes, disks, name, guards: head.guards, counted, seen, held, missed })
+        let (number, nodes, guards) = (self.scenarios, &mut self.nodes, head.guards);
+        Ok(RealWorld { nodes, disks, number, name, guards, counted, seen, held, missed })
     }
 
     /// Starts nodes again that do not run any more, and says what they logged last.
@@ -182,7 +185,7 @@ impl RealWorld<'_> {
     /// Makes moments of the next generation long, so that edits can fall inside.
     fn weigh_down(&self, during: &[During]) {
         if during.iter().any(|during| heavy(&during.at)) {
-            self.disks[0].add_heavy();
+            self.disks[0].add_heavy(u64::from(self.number) << 32 | self.counted);
             sure("set a limit", self.source().must(["conduit", "set", &self.name, "--limit", SLOW]));
         }
         if during.iter().any(|during| during.at == Moment::AfterCopies) {
