@@ -15,6 +15,7 @@ use tidegate_protocol::path::EntryPath;
 use tidegate_storage::store::{Snapshot, Store, Tree};
 
 /// The plan, and the baseline that an empty one would leave.
+#[expect(clippy::too_many_arguments, reason = "the fields of one wish, taken apart at its only place")]
 pub(crate) fn resolve(
     store: &Store,
     synced: LibrarySynced,
