@@ -298,7 +298,7 @@ impl Core {
         match step.txn.apply_rows(author, asked.epoch, pages.base, pages.upto, pages.rows, Some(&rows.head))? {
             Ok(()) => {
                 self.say_caught_up(step, author, head)?;
-                self.tell_news(step, author, news)
+                self.tell_news(step, author, news)?;
             }
             // Another answer came first, or the author began anew: not the bringer's fault.
             Err(Refusal::Gap { .. } | Refusal::Epoch) => {}

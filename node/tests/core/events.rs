@@ -27,7 +27,8 @@ fn two() -> (World, LocationId, LocationId) {
 fn check(kind: &str, teller: usize, act: impl FnOnce(&mut World, LocationId, LocationId)) {
     let (mut world, source, target) = two();
     act(&mut world, source, target);
-    let told: Vec<&str> = world.happened.iter().filter(|(at, _)| *at == teller).map(|(_, event)| event.kind()).collect();
+    let told: Vec<&str> =
+        world.happened.iter().filter(|(at, _)| *at == teller).map(|(_, event)| event.kind()).collect();
     assert!(told.contains(&kind), "{kind} is not among {told:?}");
 }
 
@@ -56,12 +57,12 @@ fn every_kind_of_news_is_told_by_whoever_learns_it() {
         world.run_for(5_000);
     });
     for teller in [A, B] {
-        check("config.changed", teller, |world, ..| {
+        check("config.changed", teller, |world, _, _| {
             let change = ConduitChange { bandwidth_limit: Some(1), ..ConduitChange::default() };
             world.tell(A, Command::SetConduit { conduit: "docs".to_owned(), change });
             world.run_for(5_000);
         });
-        check("device.revoked", teller, |world, ..| {
+        check("device.revoked", teller, |world, _, _| {
             world.pair(A, C);
             world.run_for(5_000);
             world.tell(A, Command::RevokeDevice("C".to_owned()));
@@ -75,7 +76,7 @@ fn every_kind_of_news_is_told_by_whoever_learns_it() {
             world.run_for(5_000);
         });
     }
-    check("device.pending", B, |world, ..| {
+    check("device.pending", B, |world, _, _| {
         world.pair(A, C);
         world.run_for(5_000);
     });
