@@ -60,7 +60,9 @@ fn a_run_survives_a_power_cut_after_any_step_of_either_end() {
 
 #[test]
 fn what_a_run_installed_before_a_power_cut_is_not_taken_for_an_edit_made_there() {
-    for (mode, end) in [(SyncMode::Mirror, B), (SyncMode::Bidirectional, A), (SyncMode::Bidirectional, B)] {
+    let (mirror, both) = (SyncMode::Mirror, SyncMode::Bidirectional);
+    // With `away`, the source is not there when the job is taken up again.
+    for (mode, end, away) in [(mirror, B, false), (mirror, B, true), (both, A, false), (both, B, false)] {
         // Nothing was ever verified: no baseline says what both ends held.
         let prepared = || {
             let (world, source, target) = World::linked(mode);
@@ -87,12 +89,17 @@ fn what_a_run_installed_before_a_power_cut_is_not_taken_for_an_edit_made_there()
             world.nodes[end].crash_at = Some(world.nodes[end].steps + cut);
             world.call(A, World::sync(30_000));
             world.run_until(60_000, |world| world.nodes[end].crash_at.is_none());
+            if away {
+                world.cut(A, B);
+                world.run_for(500);
+                world.heal(A, B);
+            }
             write(&mut world, from, location, "later");
             world.run_for(60_000);
             world.sync_through();
             world.closed();
             let newest = world.newest(A).unwrap();
-            let told = format!("{mode:?}, end {end}, cut {cut}: {}", world.tail());
+            let told = format!("{mode:?}, end {end}, away {away}, cut {cut}: {}", world.tail());
             assert_eq!(World::statuses(&newest).pop(), Some(Verification::Verified), "{told}");
             assert_eq!(newest.totals.conflicts, 0, "{told}");
             let [here, there] = [A, B].map(|index| {
