@@ -3,13 +3,14 @@
 //! Folding is coarser than that of any file system we know: it takes a few names for one that a disk would tell apart
 //! (`ß` and `ss`). That holds one of them back, and loses neither; the opposite mistake would overwrite one.
 
+use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
 
 use crate::limits::NAME_BYTES_MAX;
 use crate::path::EntryPath;
 
 /// What names one end can store and tell apart; probed at its root, as one file system may mix both kinds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NameRules {
     /// Names that differ only in case or Unicode form are one.
     pub folds: bool,

@@ -115,7 +115,7 @@ impl Run<'_> {
         let it = &self.plan.devices[device];
         VolumeSpec {
             time_step_ns: it.mtime_step_ns,
-            naming: Naming { ignores_case: it.folds_case, normalises: false },
+            naming: Naming { ignores_case: it.folds_case, ..Naming::default() },
             exchanges: it.exchange,
             reuses_inodes: it.reuses_inodes,
             ..VolumeSpec::plain(volume)
