@@ -186,6 +186,14 @@ impl<E: Env, M: Machine> Driver<E, M> {
             }
             Output::KeepTexts(wanted) => context.spawn(jobs::keep_texts(Arc::clone(context), wanted)),
             Output::ReadContent(wanted) => context.spawn(jobs::read_content(Arc::clone(context), wanted)),
+            Output::Replay(work) => {
+                let replaying = Arc::clone(context);
+                context.spawn(async move {
+                    let ticket = work.ticket;
+                    let reply = replaying.env.spawner().compute(move || jobs::replay(*work)).await;
+                    replaying.commands.answer(ticket, reply);
+                });
+            }
             Output::Control { job, control } => context.controls.set(&job, control),
             Output::Clean { location, job, purge } => {
                 context.spawn(jobs::clean(Arc::clone(context), location, job, purge));
@@ -197,13 +205,13 @@ impl<E: Env, M: Machine> Driver<E, M> {
             Output::Trash { ticket, location, work } => {
                 context.spawn(jobs::trash(Arc::clone(context), ticket, location, work));
             }
-            Output::Resolve { ticket, synced, conduit, baseline, previous, guards, facts, why } => {
+            Output::Resolve { ticket, synced, conduit, baseline, previous, guards, facts, why, keep } => {
                 // Taken here, before the next step: it holds exactly what the token speaks of.
                 let snapshot = self.machine.store().read()?;
                 let work = move || {
                     let known =
                         jobs::Known { baseline: baseline.as_ref(), previous: previous.as_deref(), facts: &facts };
-                    jobs::resolve(&snapshot, synced, &conduit, &known, guards, why.as_ref())
+                    jobs::resolve(&snapshot, synced, &conduit, &known, guards, why.as_ref(), keep)
                 };
                 let resolving = Arc::clone(context);
                 context.spawn(async move {

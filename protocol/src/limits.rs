@@ -113,12 +113,27 @@ pub const ANNOUNCE_EVERY_MS_MAX: u64 = 30_000;
 /// Longest wait for one answer to a control request, in milliseconds.
 pub const ANSWER_MS_MAX: u64 = 10_000;
 
-/// Content is verified, resumed and compared in chunks of this many bytes (a BLAKE3 subtree).
+/// Content is verified, resumed and compared in chunks of this many bytes (a BLAKE3 subtree), unless it is so large
+/// that its outline would be too long: see [`chunk_bytes`].
 pub const CHUNK_BYTES: u64 = 1 << 20;
+/// Bytes of a chunk of the largest files.
+pub const CHUNK_BYTES_MAX: u64 = 64 << 20;
 /// Files up to this size travel packed together, larger ones in ranges.
 pub const SMALL_FILE_BYTES_MAX: u64 = CHUNK_BYTES;
 /// Chunk hashes in one outline answer: 32 bytes each.
 pub const OUTLINE_CHUNKS_MAX: usize = 16 << 10;
+/// Largest file that is carried, in bytes: 1 TiB.
+pub const FILE_BYTES_MAX: u64 = CHUNK_BYTES_MAX * OUTLINE_CHUNKS_MAX as u64;
+
+/// Bytes of each chunk, but the last, of a content of `size` bytes: 1 MiB up to 16 GiB, from there on the next power
+/// of two with which the outline has at most [`OUTLINE_CHUNKS_MAX`] chunks.
+pub const fn chunk_bytes(size: u64) -> u64 {
+    let mut bytes = CHUNK_BYTES;
+    while bytes < CHUNK_BYTES_MAX && size.div_ceil(bytes) > OUTLINE_CHUNKS_MAX as u64 {
+        bytes *= 2;
+    }
+    bytes
+}
 
 /// Deletes of one plan beyond which the places they rest on are looked at a second time: a checkout or an unpacking
 /// empties directories for a moment, and a scan in that moment sees them empty.
@@ -129,6 +144,9 @@ pub const BULK_SETTLE_MS: u64 = 5_000;
 pub const BULK_QUIET_MS: u64 = 2_000;
 /// The second look is taken after this time however busy the ends are, in milliseconds.
 pub const BULK_SETTLE_MS_MAX: u64 = 30_000;
+
+/// Rows that are kept of what one generation was decided from, for a replay: some 30 MB at most, beside the items.
+pub const REPLAY_ROWS_MAX: usize = 200_000;
 
 /// Follow-up generations of one sync before it is left to the next run.
 pub const FOLLOW_UPS_MAX: u32 = 3;
@@ -142,7 +160,9 @@ pub const INTERVAL_MS_MIN: u64 = 1_000;
 
 const _: () = assert!(ROWS_BYTES_MAX > FRAME_BYTES_MAX / 2);
 const _: () = assert!(OUTLINE_CHUNKS_MAX * 32 < FRAME_BYTES_MAX);
-const _: () = assert!(CHUNK_BYTES.is_power_of_two() && CHUNK_BYTES > 1024);
+const _: () = assert!(CHUNK_BYTES.is_power_of_two() && CHUNK_BYTES > 1024 && CHUNK_BYTES_MAX.is_power_of_two());
+const _: () = assert!(chunk_bytes(16 << 30) == CHUNK_BYTES && chunk_bytes((16 << 30) + 1) == 2 * CHUNK_BYTES);
+const _: () = assert!(chunk_bytes(FILE_BYTES_MAX) == CHUNK_BYTES_MAX);
 const _: () = assert!(NAME_BYTES_MAX < PATH_BYTES_MAX && PATH_BYTES_MAX < ROWS_BYTES_MAX);
 const _: () = assert!(RULE_BYTES_MAX < RULES_BYTES_MAX && RULES_BYTES_MAX < ROWS_BYTES_MAX);
 const _: () = assert!(ANSWER_MS_MAX > EVIDENCE_AGE_MS_MAX);

@@ -353,5 +353,6 @@ const fn kind_of_output(output: &Output) -> u64 {
         Output::Put(_) => 20,
         Output::KeepTexts(_) => 21,
         Output::ReadContent(_) => 22,
+        Output::Replay(_) => 23,
     }
 }

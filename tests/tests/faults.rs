@@ -25,7 +25,7 @@ fn no_sync_begins_while_the_targets_index_is_not_here_whole() -> Outcome {
     let mut pair = Pair::over(PROGRAM, |pair| Ok(lab::write(&pair.source, "file", b"content")?))?;
     pair.sync(0)?;
     pair.nas.stop()?;
-    pair.nas.set("TIDEGATE_NETWORK_UP_LIMIT", "20000");
+    pair.nas.set("TIDEGATE_NETWORK_UP_LIMIT", "4000");
     write_many(&pair.target, "stray", 2_000)?;
     let before = lab::read(&pair.target)?;
     pair.nas.start()?;

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 use tidegate::lab;
 use tidegate_tests::ends::{Failed, Outcome, Pair, check};
+use tidegate_tests::mesh::Mesh;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_tidegate-under-test");
 
@@ -78,6 +79,63 @@ fn a_mirrors_run_is_undone_from_the_trash_and_a_later_edit_stays() -> Outcome {
     pair.desk.must(["conduit", "resume", "mirror"])?;
     pair.sync(0)?;
     pair.equal()
+}
+
+/// A two-way conduit whose second run carried an edit each way and removed a file.
+fn two_way_runs() -> Result<Mesh, Failed> {
+    let mesh = Mesh::new(PROGRAM, &["desk", "nas"])?;
+    mesh.link("notes", 0, 1, &["--mode", "bidirectional"])?;
+    for name in ["desks", "nass", "removed", "edited later"] {
+        mesh.write(0, name, &format!("first {name}"))?;
+    }
+    mesh.sync(0, "notes", 0)?;
+    mesh.write(0, "desks", "second, by desk")?;
+    mesh.write(1, "nass", "second, by nas")?;
+    mesh.write(0, "edited later", "second, by desk")?;
+    fs::remove_file(mesh.file(1, "removed"))?;
+    mesh.sync(0, "notes", 0)?;
+    mesh.equal(&[0, 1])?;
+    Ok(mesh)
+}
+
+#[test]
+fn a_two_way_run_is_undone_where_it_acted_and_later_edits_stay() -> Outcome {
+    let mesh = two_way_runs()?;
+    mesh.write(1, "edited later", "third, by nas")?;
+    let desk = &mesh.devices[0];
+    let foreseen = desk.must(["gen", "undo", "notes", "2", "--dry-run"])?;
+    check(foreseen.stdout.contains("edited later  on nas: edited since; kept"), &foreseen.to_string())?;
+    let done = desk.run(["gen", "undo", "notes", "2"])?;
+    check(done.code == 3 && !done.stderr.contains("is paused"), &format!("one path stays: {done}"))?;
+    // Each end gets back what the run took from it; the edit that the run carried stays where it was made.
+    let at = |node: usize, name: &str| fs::read_to_string(mesh.file(node, name)).unwrap_or_default();
+    check(at(1, "desks") == "first desks" && at(0, "nass") == "first nass", "what was replaced is back")?;
+    check(at(0, "removed") == "first removed", "what was removed is back")?;
+    check(at(1, "edited later") == "third, by nas", "the later edit stays")?;
+    let newest = mesh.newest(0, "notes")?;
+    check(newest["verification"] == "verified", &format!("and it is proven: {newest}"))?;
+    // What came back is newer than what it replaced, so the next run takes it to the other end, too.
+    mesh.sync(0, "notes", 0)?;
+    mesh.equal(&[0, 1])?;
+    check(at(0, "desks") == "first desks" && at(1, "removed") == "first removed", "undone on both ends")?;
+    check(at(0, "edited later") == "third, by nas", "with the later edit")
+}
+
+#[test]
+fn every_run_comes_out_identical_when_it_is_resolved_again_from_what_was_kept() -> Outcome {
+    let mesh = two_way_runs()?;
+    let desk = &mesh.devices[0];
+    for number in ["1", "2"] {
+        let replayed = desk.must(["gen", "replay", "notes", number])?;
+        check(replayed.stdout.ends_with("identical\n"), &replayed.to_string())?;
+    }
+    let document = desk.json(["gen", "replay", "notes", "2"])?;
+    check(document["type"] == "replay" && document["identical"] == true, &document.to_string())?;
+    check(document["rows_source"] == 4 && document["rows_target"] == 4, &document.to_string())?;
+    let none = desk.run(["gen", "replay", "notes", "9"])?;
+    check(none.code == 10 && none.stderr.contains("error[NO_SUCH_NAME]"), &none.to_string())?;
+    let elsewhere = mesh.devices[1].run(["gen", "replay", "notes", "2"])?;
+    check(elsewhere.code == 8 && elsewhere.stderr.contains("on desk"), &elsewhere.to_string())
 }
 
 #[test]

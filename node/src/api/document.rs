@@ -18,7 +18,7 @@ use crate::format::Moment;
 pub use crate::core::past::Window;
 
 pub use super::document_conflict::{ConflictDocument, DiffDocument, SelectionDocument, WhyDocument};
-pub use super::document_past::{AuditDocument, TrashDocument, TrashedDocument, UndoDocument};
+pub use super::document_past::{AuditDocument, ReplayDocument, TrashDocument, TrashedDocument, UndoDocument};
 pub use super::document_plan::{GenerationDocument, GenerationItems, PlanDocument, PlanItem};
 
 /// Puts `v` and `type` on a document.

@@ -1,9 +1,10 @@
 //! Documents of the past: the trash, and what was done.
 
 use serde::{Deserialize, Serialize};
+use tidegate_protocol::file_sync::{Difference, Replay};
 
 use super::document::ShownPath;
-use crate::core::past::{AuditView, TrashThing, TrashView, UndoView};
+use crate::core::past::{AuditView, ReplayView, TrashThing, TrashView, UndoView};
 use crate::format::Moment;
 
 /// What is in the trash of this device, or what became of it.
@@ -153,6 +154,55 @@ impl From<UndoView> for UndoDocument {
             items_total: view.items_total,
             kept: kept.collect(),
             pauses: view.pauses,
+        }
+    }
+}
+
+/// How a generation's plan compares with what the law makes of the same facts now.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReplayDocument {
+    /// Of which conduit.
+    pub conduit: String,
+    /// Its number.
+    pub generation: u64,
+    /// The stored plan.
+    pub plan: String,
+    /// `device:location/dir`.
+    pub source: String,
+    /// `device:location/dir`.
+    pub target: String,
+    /// What each owner's index stood at, as `device@sequence`.
+    pub heads: Vec<String>,
+    /// Rows that were kept of the source: those that the plan hangs on.
+    pub rows_source: u64,
+    /// The same of the target.
+    pub rows_target: u64,
+    /// The same of what both had agreed on.
+    pub rows_base: u64,
+    /// The same bytes came of it.
+    pub identical: bool,
+    /// Where the two differ first.
+    pub difference: Option<Difference>,
+}
+
+impl From<ReplayView> for ReplayDocument {
+    fn from(view: ReplayView) -> Self {
+        let difference = match view.found {
+            Replay::Identical => None,
+            Replay::Differs(difference) => Some(difference),
+        };
+        Self {
+            conduit: view.conduit.to_string(),
+            generation: view.generation,
+            plan: view.plan,
+            source: view.source,
+            target: view.target,
+            heads: view.heads.iter().map(|(device, sequence)| format!("{device}@{sequence}")).collect(),
+            rows_source: view.rows.0,
+            rows_target: view.rows.1,
+            rows_base: view.rows.2,
+            identical: difference.is_none(),
+            difference,
         }
     }
 }

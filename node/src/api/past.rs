@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Path, State};
-use axum::routing::post;
+use axum::routing::{get, post};
 
 use super::Face;
 use super::body::{TrashBody, UndoBody, VerifyBody};
-use super::document::{AuditDocument, TrashDocument, UndoDocument, document};
-use super::router::{Answer, Body, Document, Node, mismatch};
+use super::document::{AuditDocument, ReplayDocument, TrashDocument, UndoDocument, document};
+use super::router::{Answer, Body, Document, Node, mismatch, no_such};
 use crate::core::command::{Command, Reply};
 use crate::core::past::TrashWhat;
 
@@ -19,6 +19,7 @@ pub(super) fn routes() -> Router<Arc<dyn Face>> {
         .route("/conduits/{conduit}/verify", post(verify_all).get(verified))
         .route("/generations/{conduit}/{number}/verify", post(verify))
         .route("/generations/{conduit}/{number}/undo", post(undo))
+        .route("/generations/{conduit}/{number}/replay", get(replay))
         .route("/trash", post(list))
         .route("/trash/restore", post(restore))
         .route("/trash/purge", post(purge))
@@ -52,6 +53,17 @@ async fn undo(State(face): Node, Path((conduit, number)): Path<(String, u64)>, B
     let command = Command::Undo { conduit, number, dry_run: body.dry_run, approve: body.approve, wait_ms };
     match face.command(command).await? {
         Reply::Undo(view) => Ok(Document(document("undo", &UndoDocument::from(*view)))),
+        _ => Err(mismatch()),
+    }
+}
+
+async fn replay(State(face): Node, Path((conduit, number)): Path<(String, String)>) -> Answer {
+    let number = match number.as_str() {
+        "latest" => None,
+        text => Some(text.parse().map_err(|_| no_such("a generation has a number, or is the latest"))?),
+    };
+    match face.command(Command::Replay { conduit, number }).await? {
+        Reply::Replay(view) => Ok(Document(document("replay", &ReplayDocument::from(*view)))),
         _ => Err(mismatch()),
     }
 }

@@ -148,6 +148,7 @@ async fn done(face: &Arc<dyn Face>, command: Command) -> Answer {
         | Reply::Generation(_)
         | Reply::Audit(_)
         | Reply::Undo(_)
+        | Reply::Replay(_)
         | Reply::Trash(_) => Err(mismatch()),
     }
 }

@@ -29,6 +29,8 @@ enum What {
     },
     /// Reads files again on both disks and compares them with the index
     Verify(super::gen_verify::VerifyArgs),
+    /// Resolves a run again from what was kept of the index it was decided from, and compares the plans
+    Replay(super::gen_replay::ReplayArgs),
     /// Takes back what a generation did, as a new generation; later edits stay
     Undo(super::gen_undo::UndoArgs),
 }
@@ -37,6 +39,7 @@ pub(super) async fn run(args: GenArgs, context: &Context) -> Result<Exit, Proble
     let (conduit, number, skips) = match args.what {
         What::Show { conduit, number, skips } => (conduit, number, skips),
         What::Verify(args) => return super::gen_verify::run(args, context).await,
+        What::Replay(args) => return super::gen_replay::run(args, context).await,
         What::Undo(args) => return super::gen_undo::run(args, context).await,
     };
     let number = number.map_or_else(|| "latest".to_owned(), |number| number.to_string());

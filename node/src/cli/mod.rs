@@ -15,6 +15,7 @@ mod down;
 mod events;
 mod fetch;
 mod follow;
+mod gen_replay;
 mod gen_show;
 mod gen_undo;
 mod gen_verify;

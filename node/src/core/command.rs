@@ -18,7 +18,8 @@ use tidegate_storage::disk::RootIdentity;
 pub use super::decisions::{
     Choice, ConflictView, DoneView, PlannedView, SelectionChange, VersionOf, VersionView, WhyView,
 };
-use super::past::{AuditView, TrashAsk, TrashView, UndoView, Window};
+pub use super::fault::{Fault, FaultCode};
+use super::past::{AuditView, ReplayView, TrashAsk, TrashView, UndoView, Window};
 
 /// Something a person wants.
 #[derive(Debug, Clone)]
@@ -219,6 +220,13 @@ pub enum Command {
         /// How long to wait for the gate, in milliseconds.
         wait_ms: u64,
     },
+    /// Resolves a generation again from what was kept of it, and compares; changes nothing.
+    Replay {
+        /// Of which conduit.
+        conduit: String,
+        /// Which generation; the newest if absent.
+        number: Option<u64>,
+    },
     /// Lists, restores or purges what is in the trash of this device.
     Trash(TrashAsk),
 }
@@ -297,6 +305,8 @@ pub enum Reply {
     Audit(Box<AuditView>),
     /// To `Undo`.
     Undo(Box<UndoView>),
+    /// To `Replay`.
+    Replay(Box<ReplayView>),
     /// To `Trash`.
     Trash(Box<TrashView>),
 }
@@ -547,54 +557,4 @@ pub struct ItemView {
     pub path_b64: Option<String>,
     /// `done`, `pending`, or why it was skipped.
     pub outcome: String,
-}
-
-/// A refusal or failure, with what to do about it. The face adds the exit code by `code`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{message}")]
-pub struct Fault {
-    /// Which.
-    pub code: FaultCode,
-    /// What happened, and whether anything was changed.
-    pub message: String,
-    /// Why.
-    pub why: String,
-    /// What to do next: commands or advice.
-    pub next: Vec<String>,
-    /// What not to do, where it is dangerous.
-    pub do_not: Option<String>,
-}
-
-/// Codes of faults, stable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum FaultCode {
-    /// No such device, location, conduit, plan, job or generation.
-    NoSuchName,
-    /// The name is taken.
-    NameTaken,
-    /// The arguments do not fit.
-    Usage,
-    /// The gate stayed closed.
-    NotCaughtUp,
-    /// A guard holds the plan.
-    SafetyStop,
-    /// The plan that was named is not the plan any more.
-    PlanStale,
-    /// It runs already.
-    AlreadyRunning,
-    /// The conduit is disabled or paused.
-    ConduitDisabled,
-    /// A rule refuses the conduit.
-    ConduitRule,
-    /// The root is missing or replaced.
-    RootMissing,
-    /// The other device cannot be reached.
-    Unreachable,
-    /// No right to do this.
-    Refused,
-    /// The disk is full, read-only, or failed.
-    Storage,
-    /// Something inside failed.
-    Internal,
 }

@@ -20,7 +20,7 @@ use crate::env::NetworkError;
 /// Pause before an unanswered request about a job is repeated, in milliseconds.
 const AGAIN_MS: u64 = 1_000;
 /// Generations of a conduit whose items are kept for `gen show`.
-const GENERATIONS_KEPT: u64 = 100;
+pub(super) const GENERATIONS_KEPT: u64 = 100;
 
 /// Both roots, from the point of view of the device that changes.
 pub(super) struct Ends<'a> {
@@ -277,6 +277,9 @@ impl Core {
     ) -> Result<(), CoreError> {
         let Some(old) = number.checked_sub(GENERATIONS_KEPT) else { return Ok(()) };
         step.txn.forget_deciding(conduit, old)?;
+        if let Some(plan) = step.txn.generation(conduit, old)?.map(|generation| generation.plan) {
+            self.forget_plan(step, conduit, &plan)?;
+        }
         for record in step.jobs_of(conduit, old)? {
             step.txn.remove_job(&record.spec.key)?;
         }

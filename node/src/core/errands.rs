@@ -2,10 +2,15 @@
 //!
 //! The core wishes them and decides by their answers; `jobs` carries them out.
 
+use tidegate_protocol::file_sync::{JobKey, Plan};
 use tidegate_protocol::hash::ContentHash;
+use tidegate_protocol::id::{ConduitId, DeviceId, LocationId};
 use tidegate_protocol::index::StatMark;
 use tidegate_protocol::path::EntryPath;
 use tidegate_storage::disk::{Bin, TrashListing};
+
+use super::io::{Ticket, Work};
+use super::past::ReplayView;
 
 /// Something in the trash of a location.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,4 +61,89 @@ pub struct AuditItem {
     pub path: EntryPath,
     /// Content and stat by the index; `None` if it holds no file there.
     pub known: Option<(ContentHash, StatMark)>,
+}
+
+/// Something that a person chose, to be written at an own end. Answered by [`Input::Put`].
+#[derive(Debug, Clone)]
+pub struct PutLeg {
+    /// For the answer.
+    pub ticket: Ticket,
+    /// Names its staging and trash.
+    pub job: JobKey,
+    /// The location that changes.
+    pub location: LocationId,
+    /// What to do, in order.
+    pub items: Vec<Work>,
+    /// The content of the item that installs a file.
+    pub content: Vec<u8>,
+}
+
+/// Texts that both ends have agreed on, to be kept for merges.
+#[derive(Debug, Clone)]
+pub struct KeepTexts {
+    /// Where they stand.
+    pub location: LocationId,
+    /// Below the location, with what stands there and how long it is.
+    pub files: Vec<(EntryPath, ContentHash, u64)>,
+}
+
+/// A content that a person wants to see. Answers the command of this ticket.
+#[derive(Debug, Clone)]
+pub struct ReadContent {
+    /// Of the command.
+    pub ticket: Ticket,
+    /// What it must hash to.
+    pub content: ContentHash,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Where it may be, in the order to be tried.
+    pub from: Vec<ContentFrom>,
+}
+
+/// Where a content may be.
+#[derive(Debug, Clone)]
+pub enum ContentFrom {
+    /// At a path of this device.
+    Here {
+        /// In which location.
+        location: LocationId,
+        /// Below the location.
+        path: EntryPath,
+    },
+    /// Among the texts that are kept for merges on this device.
+    Texts {
+        /// In which location.
+        location: LocationId,
+    },
+    /// In the trash of a conduit's generations on this device.
+    Trash {
+        /// Of which location.
+        location: LocationId,
+        /// Of which conduit.
+        conduit: ConduitId,
+        /// Where it stood, below the location.
+        path: EntryPath,
+    },
+    /// At the conduit's end on another device.
+    There {
+        /// On which.
+        device: DeviceId,
+        /// Under which name it is asked for.
+        job: JobKey,
+        /// Below the conduit's root.
+        path: EntryPath,
+    },
+}
+
+/// A past generation that is to be resolved again. Answers the command of this ticket.
+#[derive(Debug, Clone)]
+pub struct ReplayWork {
+    /// Of the command.
+    pub ticket: Ticket,
+    /// What its plan was decided from, as it was kept.
+    pub inputs: Vec<u8>,
+    /// The plan, as it was kept.
+    pub plan: Plan,
+    /// The answer, but for what is found.
+    pub view: ReplayView,
 }

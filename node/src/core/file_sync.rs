@@ -52,6 +52,14 @@ impl Purpose {
             Self::Plan(_) | Self::Sync(_) | Self::Verify(_) | Self::Undo(_) | Self::Heal => None,
         }
     }
+
+    /// Whether the very plan that the resolver makes may become a generation.
+    pub(super) const fn may_open(&self) -> bool {
+        match self {
+            Self::Sync(_) | Self::Verify(_) => true,
+            Self::Plan(_) | Self::Why(..) | Self::Undo(_) | Self::Heal => false,
+        }
+    }
 }
 
 /// One call of `sync_now`.
@@ -262,6 +270,7 @@ impl Core {
             step.txn.approve_plan(&plan.id, step.now.wall_ms)?;
         }
         let number = self.open_generation(step, conduit, plan, None)?;
+        step.keep_inputs(conduit.id, number, resolved)?;
         let started = Started { conduit: name, generation: Some(number), conflicts: 0 };
         self.answer(step, call.caller, Ok(Reply::Started(started)));
         Ok(())
@@ -444,19 +453,6 @@ impl Core {
             step.txn.put_generation(&open.generation)?;
         }
         self.dispatch(step, id, number, JobKind::Delete)
-    }
-
-    /// Keeps a shown plan, so that it can be named; plans that nothing refers to any more go.
-    pub(super) fn keep_plan(&mut self, step: &mut Step<'_>, conduit: &Conduit, plan: &Plan) -> Result<(), CoreError> {
-        if let Some(shown) = step.shown(conduit.id)?
-            && shown != plan.id
-            && step.held(conduit.id)? != Some(shown)
-            && step.txn.generations(conduit.id, 64)?.iter().all(|generation| generation.plan != shown)
-        {
-            step.txn.remove_plan(&shown)?;
-        }
-        step.txn.put_plan(plan)?;
-        step.set_shown(conduit.id, plan.id)
     }
 
     /// Ends an attempt that will not get a plan.

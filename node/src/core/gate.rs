@@ -288,9 +288,10 @@ impl Core {
                 let previous = step.agreed(conduit.id)?.map(Box::new);
                 let guards = self.config.guards;
                 let facts = Box::new(resolve_facts(step, &attempt, conduit.id)?);
-                let why = attempt.purpose.question();
+                let (why, keep) = (attempt.purpose.question(), attempt.purpose.may_open());
                 let conduit = Box::new(conduit);
-                step.out.push(Output::Resolve { ticket, synced, conduit, baseline, previous, guards, facts, why });
+                let wish = Output::Resolve { ticket, synced, conduit, baseline, previous, guards, facts, why, keep };
+                step.out.push(wish);
                 self.gate.attempts.insert(id, attempt);
             }
             Err(closed) => {

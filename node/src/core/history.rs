@@ -1,16 +1,20 @@
-//! What is kept of a generation so that it can be undone: the rows that stood where its items act, and a note of how
-//! it came about. Kept as long as its items are.
+//! What is kept of a generation so that it can be undone and replayed: the rows that stood where its items act, what its
+//! plan was decided from, and a note of how it came about. Kept as long as its items are.
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::codec;
-use tidegate_protocol::file_sync::{Action, Conduit, Item, ItemOutcome, Plan, PreImage, Root, Rows, Side};
+use tidegate_protocol::file_sync::{
+    Action, Conduit, Generation, Item, ItemOutcome, Plan, PlanId, PreImage, Root, Rows, Side,
+};
 use tidegate_protocol::id::ConduitId;
 use tidegate_protocol::index::EntryState;
 use tidegate_protocol::path::{DirPath, EntryPath};
 use tidegate_storage::store::DecidingRows;
 
+use super::dispatch::GENERATIONS_KEPT;
+use super::io::Resolved;
 use super::{Core, CoreError, Step};
 
 /// Items read at a time when a whole job is walked.
@@ -41,6 +45,14 @@ impl Step<'_> {
         Ok(self.txn.put_generation_note(conduit, number, &codec::encode(note))?)
     }
 
+    /// Keeps what a generation's plan was decided from, for a replay.
+    pub(super) fn keep_inputs(&mut self, id: ConduitId, number: u64, resolved: &Resolved) -> Result<(), CoreError> {
+        match &resolved.inputs {
+            Some(inputs) => Ok(self.txn.put_generation_inputs(id, number, inputs)?),
+            None => Ok(()),
+        }
+    }
+
     /// What a generation did at one end and was done.
     pub(super) fn done_items(&self, conduit: ConduitId, number: u64, side: Side) -> Result<Vec<Item>, CoreError> {
         let mut done = Vec::new();
@@ -59,6 +71,29 @@ impl Step<'_> {
 }
 
 impl Core {
+    /// Keeps a shown plan, so that it can be named; plans that nothing refers to any more go.
+    pub(super) fn keep_plan(&mut self, step: &mut Step<'_>, conduit: &Conduit, plan: &Plan) -> Result<(), CoreError> {
+        if let Some(shown) = step.shown(conduit.id)?.filter(|shown| *shown != plan.id) {
+            step.set_shown(conduit.id, plan.id)?;
+            self.forget_plan(step, conduit.id, &shown)?;
+        }
+        step.txn.put_plan(plan)?;
+        step.set_shown(conduit.id, plan.id)
+    }
+
+    /// Drops a plan that nothing refers to any more: not what is shown or held, and no generation that is kept.
+    pub(super) fn forget_plan(&self, step: &mut Step<'_>, conduit: ConduitId, id: &PlanId) -> Result<(), CoreError> {
+        let is_named = [step.shown(conduit)?, step.held(conduit)?, step.agreed(conduit)?.map(|plan| plan.id)];
+        let seen = step.txn.generation_seen(conduit)?;
+        let is_kept = |generation: &Generation| generation.number + GENERATIONS_KEPT > seen && generation.plan == *id;
+        if is_named.contains(&Some(*id))
+            || step.txn.generations(conduit, GENERATIONS_KEPT as usize)?.iter().any(is_kept)
+        {
+            return Ok(());
+        }
+        Ok(step.txn.remove_plan(id)?)
+    }
+
     /// Keeps the rows that decided a plan, in the transaction that opens its generation.
     pub(super) fn keep_deciding_rows(
         &self,

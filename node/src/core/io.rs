@@ -19,7 +19,8 @@ use tidegate_protocol::wire::{FetchFailure, Finding, JobControl, Request, Respon
 use tidegate_storage::disk::{Bin, RootIdentity};
 
 use super::command::{Command, Fault, Reply};
-use super::errands::{AuditItem, TrashDone, TrashWork};
+use super::errands::{AuditItem, ReplayWork, TrashDone, TrashWork};
+pub use super::errands::{ContentFrom, KeepTexts, PutLeg, ReadContent};
 use super::events::Event;
 use crate::env::NetworkError;
 
@@ -380,6 +381,8 @@ pub enum Output {
     KeepTexts(KeepTexts),
     /// Finds a content and answers a command with it.
     ReadContent(ReadContent),
+    /// Resolves a past generation again, and answers a command with how that compares.
+    Replay(Box<ReplayWork>),
     /// Resolves over a read snapshot. Answered by [`Input::Resolved`].
     Resolve {
         /// For the answer.
@@ -398,78 +401,8 @@ pub enum Output {
         facts: Box<ResolveFacts>,
         /// The path, if any, whose fate is to be explained.
         why: Option<EntryPath>,
-    },
-}
-
-/// Something that a person chose, to be written at an own end. Answered by [`Input::Put`].
-#[derive(Debug, Clone)]
-pub struct PutLeg {
-    /// For the answer.
-    pub ticket: Ticket,
-    /// Names its staging and trash.
-    pub job: JobKey,
-    /// The location that changes.
-    pub location: LocationId,
-    /// What to do, in order.
-    pub items: Vec<Work>,
-    /// The content of the item that installs a file.
-    pub content: Vec<u8>,
-}
-
-/// Texts that both ends have agreed on, to be kept for merges.
-#[derive(Debug, Clone)]
-pub struct KeepTexts {
-    /// Where they stand.
-    pub location: LocationId,
-    /// Below the location, with what stands there and how long it is.
-    pub files: Vec<(EntryPath, ContentHash, u64)>,
-}
-
-/// A content that a person wants to see. Answers the command of this ticket.
-#[derive(Debug, Clone)]
-pub struct ReadContent {
-    /// Of the command.
-    pub ticket: Ticket,
-    /// What it must hash to.
-    pub content: ContentHash,
-    /// Its length in bytes.
-    pub size: u64,
-    /// Where it may be, in the order to be tried.
-    pub from: Vec<ContentFrom>,
-}
-
-/// Where a content may be.
-#[derive(Debug, Clone)]
-pub enum ContentFrom {
-    /// At a path of this device.
-    Here {
-        /// In which location.
-        location: LocationId,
-        /// Below the location.
-        path: EntryPath,
-    },
-    /// Among the texts that are kept for merges on this device.
-    Texts {
-        /// In which location.
-        location: LocationId,
-    },
-    /// In the trash of a conduit's generations on this device.
-    Trash {
-        /// Of which location.
-        location: LocationId,
-        /// Of which conduit.
-        conduit: ConduitId,
-        /// Where it stood, below the location.
-        path: EntryPath,
-    },
-    /// At the conduit's end on another device.
-    There {
-        /// On which.
-        device: DeviceId,
-        /// Under which name it is asked for.
-        job: JobKey,
-        /// Below the conduit's root.
-        path: EntryPath,
+        /// The plan may become a generation: what it is decided from is wanted, too.
+        keep: bool,
     },
 }
 
@@ -497,6 +430,8 @@ pub struct Resolved {
     pub base: Vec<(EntryPath, BaseChange)>,
     /// The explanation that was asked for.
     pub why: Option<Why>,
+    /// What the plan was decided from, encoded; `None` if nobody wants it, or if it is too much to be kept.
+    pub inputs: Option<Vec<u8>>,
 }
 
 /// What a scan looks at.

@@ -1,6 +1,7 @@
 //! What people ask about the past, and what they are told: the trash, and what was done.
 
 use serde::{Deserialize, Serialize};
+use tidegate_protocol::file_sync::Replay;
 use tidegate_protocol::id::Label;
 use tidegate_protocol::path::EntryPath;
 
@@ -102,6 +103,27 @@ pub struct UndoView {
     pub kept: Vec<KeptView>,
     /// The conduit is paused by it, as it would do again what is undone.
     pub pauses: bool,
+}
+
+/// How a generation's plan compares with what the law makes of the same facts now.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReplayView {
+    /// Of which conduit.
+    pub conduit: Label,
+    /// Its number.
+    pub generation: u64,
+    /// The stored plan, in the short form.
+    pub plan: String,
+    /// `device:location/dir`.
+    pub source: String,
+    /// `device:location/dir`.
+    pub target: String,
+    /// Per owner: name and sequence that it was resolved at.
+    pub heads: Vec<(Label, u64)>,
+    /// Rows that were kept of the source, of the target, and of what both had agreed on.
+    pub rows: (u64, u64, u64),
+    /// What came of it.
+    pub found: Replay,
 }
 
 /// One thing that is taken back.

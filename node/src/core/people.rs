@@ -57,6 +57,7 @@ impl Core {
                 let call = UndoCall { ticket, number, dry_run, approve };
                 return self.on_undo_command(step, &conduit, call, wait_ms);
             }
+            Command::Replay { conduit, number } => return self.on_replay(step, ticket, &conduit, number),
             Command::Trash(ask) => return self.on_trash_command(step, ticket, ask),
             other => self.at_once(step, other)?,
         };
@@ -165,6 +166,7 @@ impl Core {
             | Command::Approve { .. }
             | Command::ControlJob { .. }
             | Command::Undo { .. }
+            | Command::Replay { .. }
             | Command::Verify { .. }
             | Command::Verified { .. }
             | Command::Trash(_) => {

@@ -108,7 +108,8 @@ impl Core {
         let hopeful =
             has_other_work(plan, &lasting_skips(step, conduit.id, number)?) && !self.needs_second_look(conduit, plan);
         if status != Verification::Verified && plan.halts.is_empty() && depth < FOLLOW_UPS_MAX && hopeful {
-            self.open_generation(step, conduit, plan, Some(number))?;
+            let next = self.open_generation(step, conduit, plan, Some(number))?;
+            step.keep_inputs(conduit.id, next, resolved)?;
         } else if !plan.halts.is_empty() {
             self.hold(step, conduit, plan)?;
         }

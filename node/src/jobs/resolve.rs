@@ -6,9 +6,10 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
+use tidegate_protocol::codec;
 use tidegate_protocol::file_sync::{
-    BaseView, Baseline, Circumstances, Conduit, ConduitView, Guards, NameRules, NoBase, Plan, ResolveError, Root,
-    SideView, SyncResolver,
+    BaseView, Baseline, Circumstances, Conduit, ConduitView, Decided, EndFacts, Guards, NameRules, NoBase, Plan,
+    ResolveError, Root, SideView, SyncResolver,
 };
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{ConduitId, Sequence};
@@ -49,7 +50,8 @@ pub(crate) struct Known<'a> {
     pub(crate) facts: &'a ResolveFacts,
 }
 
-/// Resolves, and says what a baseline at this state would be; explains the fate of a path if one is asked about.
+/// Resolves, and says what a baseline at this state would be; explains the fate of a path if one is asked about, and
+/// puts aside what the plan was decided from if it is to be kept.
 pub(crate) fn resolve(
     snapshot: &Snapshot,
     synced: LibrarySynced,
@@ -57,6 +59,7 @@ pub(crate) fn resolve(
     known: &Known<'_>,
     guards: Guards,
     why: Option<&EntryPath>,
+    keep: bool,
 ) -> Result<Resolved, Unresolved> {
     let Known { baseline, previous, facts } = *known;
     let failure = RefCell::new(None);
@@ -82,11 +85,18 @@ pub(crate) fn resolve(
     let ruled = facts.rulings.iter().map(|ruling| ruling.path.clone());
     let touched: Option<BTreeSet<EntryPath>> = touched.map(|touched| touched.into_iter().chain(ruled).collect());
     let why = why.map(|path| SyncResolver::why(&view, path)).transpose()?;
+    let rules = [&source.location.rules[..], &target.location.rules[..]];
+    let ends = keep.then(|| EndFacts::of(conduit, rules, &synced));
     let plan = match (&touched, previous) {
         (Some(touched), Some(previous)) => SyncResolver::resolve_touched(synced, &view, touched, previous)?,
         (Some(_) | None, _) => SyncResolver::resolve(synced, &view)?,
     };
     let changes = if plan.is_empty() { SyncResolver::base_changes(&view, touched.as_ref())? } else { Vec::new() };
+    let decided = match ends.filter(|_| !plan.is_empty()) {
+        Some(ends) => Decided::of(&view, ends, &plan)?,
+        None => None,
+    };
+    let inputs = decided.map(|decided| codec::encode(&decided));
     if let Some(error) = failure.take() {
         return Err(error.into());
     }
@@ -97,7 +107,7 @@ pub(crate) fn resolve(
         files: (source.files, target.files),
         rules: (source.location.rules_hash(), target.location.rules_hash()),
     };
-    Ok(Resolved { plan, baseline: next, base: changes, why })
+    Ok(Resolved { plan, baseline: next, base: changes, why, inputs })
 }
 
 /// Every path below the roots whose row changed at either end since the baseline; `None` if so many did that a

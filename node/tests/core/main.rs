@@ -16,6 +16,7 @@ mod pages;
 mod past;
 mod property;
 mod refusal;
+mod replay;
 mod runs;
 mod trash;
 mod two_way;

@@ -21,8 +21,8 @@ pub use met::MetConflict;
 pub use names::NameRules;
 pub use plan::{Action, Item, Plan, PlanId, PlanTotals, PreImage, Skip, SkipCause};
 pub use resolver::{
-    BaseChange, BaseView, Circumstances, ConduitView, DirectionalOps, NoBase, ResolveError, Rule, Side, SideView,
-    SyncOperations, SyncResolver, Why,
+    BaseChange, BaseView, Circumstances, ConduitView, Decided, Difference, DirectionalOps, EndFacts, NoBase, Replay,
+    ResolveError, Rule, Side, SideView, SyncOperations, SyncResolver, Why,
 };
 pub use safety::{Guards, Halt, OwnSide};
 pub use undo::{Kept, KeptCause, Rows, Undo, UndoView};

@@ -80,7 +80,7 @@ impl Halt {
 }
 
 /// Thresholds of the guards.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guards {
     /// Whether any guard is asked. A root that is missing or replaced closes the gate whatever this says.
     pub enabled: bool,

@@ -1,7 +1,7 @@
 //! The gate: whether this replica is caught up with both ends of a conduit.
 //!
 //! [`open`] is the only maker of [`LibrarySynced`], and the resolver takes that by value: skipping the gate
-//! does not compile. The order of the reasons is the order of `docs/ARCHITECTURE.md`, "The gate"; the first
+//! does not compile. (A replay makes one of the past, of which no plan leaves this crate.) The order of the reasons is the order of `docs/ARCHITECTURE.md`, "The gate"; the first
 //! one is what people are shown. What is not known closes the gate: an end without an owner, an owner
 //! without a head, a location that the head does not name.
 
@@ -43,6 +43,15 @@ impl LibrarySynced {
     /// Whether any path is in constant use.
     pub fn names_busy(&self) -> bool {
         !self.busy.is_empty()
+    }
+
+    /// A token of the past, for a replay: what comes of it is compared with a stored plan, and never run.
+    pub(crate) const fn of_the_past(
+        conduit: ConduitId,
+        heads: Vec<HeadRef>,
+        busy: BTreeMap<(DeviceId, LocationId), Vec<EntryPath>>,
+    ) -> Self {
+        Self { conduit, heads, busy }
     }
 
     /// The heads, for the plan that is made from them.

@@ -277,7 +277,7 @@ pub enum Response {
         /// The generation that was opened; `None` when there was nothing to do.
         generation: Option<u64>,
     },
-    /// To `Outline`: BLAKE3 chaining values of the content's chunks of `CHUNK_BYTES`.
+    /// To `Outline`: BLAKE3 chaining values of the content's chunks of `limits::chunk_bytes`.
     Outline {
         /// In order. They merge to the content hash.
         chunks: Vec<[u8; 32]>,

@@ -1,13 +1,13 @@
 //! Outlines: the chunk hashes of a large content, which merge to its ordinary content hash.
 //!
-//! A chunk is a BLAKE3 subtree of [`CHUNK_BYTES`], so its chaining value proves a range of the file against the
+//! A chunk is a BLAKE3 subtree of [`chunk_bytes`], so its chaining value proves a range of the file against the
 //! content hash with nothing else at hand: ranges can be fetched from any source, in any order, and resumed.
 //! A content of a single chunk has no subtree below its root; its one chunk hash is the content hash itself.
 
 use blake3::Hasher;
 use blake3::hazmat::{HasherExt, Mode, left_subtree_len, merge_subtrees_non_root, merge_subtrees_root};
 use tidegate_protocol::hash::ContentHash;
-use tidegate_protocol::limits::CHUNK_BYTES;
+use tidegate_protocol::limits::chunk_bytes;
 
 /// Chunk hashes that do not belong to the content they were announced for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -31,10 +31,8 @@ impl Outline {
 
     /// Of content that is in memory.
     pub fn of(content: &[u8]) -> Self {
-        let mut builder = OutlineBuilder::default();
-        for chunk in content.chunks(CHUNK_BYTES as usize) {
-            builder.push(chunk);
-        }
+        let mut builder = OutlineBuilder::new(content.len() as u64);
+        builder.push(content);
         builder.finish()
     }
 
@@ -55,9 +53,9 @@ impl Outline {
 
     /// Where chunk `index` begins, and its length; `None` beyond the last.
     pub fn range(&self, index: u64) -> Option<(u64, usize)> {
-        let begin = index.checked_mul(CHUNK_BYTES)?;
+        let begin = index.checked_mul(chunk_bytes(self.size))?;
         let inside = index < self.chunks.len() as u64;
-        inside.then(|| (begin, CHUNK_BYTES.min(self.size - begin) as usize))
+        inside.then(|| (begin, chunk_bytes(self.size).min(self.size - begin) as usize))
     }
 
     /// Whether `bytes` are chunk `index`, whole and right.
@@ -70,7 +68,7 @@ impl Outline {
     /// Checks chunk `index` while it comes in pieces; `None` beyond the last.
     pub fn hasher(&self, index: u64) -> Option<ChunkHasher> {
         let (begin, _) = self.range(index)?;
-        Some(ChunkHasher { index, length: 0, single: self.chunks.len() == 1, hasher: begun(begin) })
+        Some(ChunkHasher { index, begin, length: 0, single: self.chunks.len() == 1, hasher: begun(begin) })
     }
 }
 
@@ -78,6 +76,7 @@ impl Outline {
 #[derive(Debug, Clone)]
 pub struct ChunkHasher {
     index: u64,
+    begin: u64,
     length: usize,
     single: bool,
     hasher: Hasher,
@@ -97,7 +96,7 @@ impl ChunkHasher {
 
     /// Where in the content the next bytes belong.
     pub const fn offset(&self) -> u64 {
-        self.index * CHUNK_BYTES + self.length as u64
+        self.begin + self.length as u64
     }
 
     /// How many bytes of the chunk are still to come.
@@ -112,44 +111,56 @@ impl ChunkHasher {
     }
 }
 
-/// Makes an outline from a content read from its beginning.
-#[derive(Debug, Default)]
+/// Makes an outline from a content of known size, read from its beginning.
+#[derive(Debug)]
 pub struct OutlineBuilder {
-    chunks: Vec<[u8; 32]>,
-    first: Option<[u8; 32]>,
     size: u64,
+    seen: u64,
+    chunks: Vec<[u8; 32]>,
+    growing: Hasher,
 }
 
 impl OutlineBuilder {
-    /// Adds the next chunk: [`CHUNK_BYTES`] long, but for the last.
-    pub fn push(&mut self, chunk: &[u8]) {
-        assert!(self.size.is_multiple_of(CHUNK_BYTES), "only the last chunk is short");
-        if self.chunks.is_empty() {
-            // Whether it stays the only one is not known yet.
-            self.first = Some(chunk_hash(0, chunk, true));
+    /// For a content of `size` bytes.
+    pub fn new(size: u64) -> Self {
+        Self { size, seen: 0, chunks: Vec::new(), growing: begun(0) }
+    }
+
+    /// Adds the next bytes, in pieces of any length.
+    pub fn push(&mut self, mut bytes: &[u8]) {
+        let chunk = chunk_bytes(self.size);
+        while !bytes.is_empty() {
+            let left = chunk - self.seen % chunk;
+            let (now, later) = bytes.split_at((bytes.len() as u64).min(left) as usize);
+            self.growing.update(now);
+            self.seen += now.len() as u64;
+            bytes = later;
+            if self.seen.is_multiple_of(chunk) || self.seen == self.size {
+                self.chunks.push(ended(&self.growing, chunk_count(self.size) == 1));
+                if self.seen < self.size {
+                    self.growing = begun(self.seen);
+                }
+            }
         }
-        self.chunks.push(chunk_hash(self.size, chunk, false));
-        self.size += chunk.len() as u64;
     }
 
     /// The outline of all that was added.
-    pub fn finish(self) -> Outline {
-        let chunks = match self.chunks.len() {
-            0 => vec![*ContentHash::empty().as_bytes()],
-            1 => vec![self.first.expect("the first chunk was hashed as the only one, too")],
-            _ => self.chunks,
-        };
-        Outline { content: merge(self.size, &chunks), size: self.size, chunks }
+    ///
+    /// # Panics
+    ///
+    /// If that was another number of bytes than was said at first.
+    pub fn finish(mut self) -> Outline {
+        assert_eq!(self.seen, self.size, "as many bytes came as were said to come");
+        if self.chunks.is_empty() {
+            self.chunks.push(*ContentHash::empty().as_bytes());
+        }
+        Outline { content: merge(self.size, &self.chunks), size: self.size, chunks: self.chunks }
     }
 }
 
 /// How many chunk hashes a content of `size` bytes has.
 pub const fn chunk_count(size: u64) -> u64 {
-    if size == 0 { 1 } else { size.div_ceil(CHUNK_BYTES) }
-}
-
-fn chunk_hash(begin: u64, bytes: &[u8], single: bool) -> [u8; 32] {
-    ended(begun(begin).update(bytes), single)
+    if size == 0 { 1 } else { size.div_ceil(chunk_bytes(size)) }
 }
 
 fn begun(begin: u64) -> Hasher {
@@ -179,15 +190,16 @@ fn subtree(size: u64, chunks: &[[u8; 32]]) -> [u8; 32] {
 }
 
 fn halves(size: u64, chunks: &[[u8; 32]]) -> ([u8; 32], [u8; 32]) {
-    // A power of two of at least CHUNK_BYTES, as there is more than one chunk.
+    // A power of two of at least one chunk, as there is more than one; the left half has a power of two of them.
     let left_bytes = left_subtree_len(size);
-    let (left, right) = chunks.split_at((left_bytes / CHUNK_BYTES) as usize);
+    let (left, right) = chunks.split_at(chunks.len().next_power_of_two() / 2);
     (subtree(left_bytes, left), subtree(size - left_bytes, right))
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use tidegate_protocol::limits::{CHUNK_BYTES, FILE_BYTES_MAX};
 
     use super::*;
 
@@ -239,5 +251,17 @@ mod tests {
         let fewer = outline.chunks()[..2].to_vec();
         assert_eq!(Outline::new(outline.content(), 3 << 20, fewer), Err(WrongOutline));
         assert_eq!(Outline::new(outline.content(), u64::MAX, Vec::new()), Err(WrongOutline));
+    }
+
+    #[test]
+    fn the_largest_files_have_fewer_and_larger_chunks() {
+        for (size, chunks) in [(16_u64 << 30, 16_384), ((16 << 30) + 1, 8_193), (FILE_BYTES_MAX, 16_384)] {
+            assert_eq!(chunk_count(size), chunks, "{size}");
+            let hashes = vec![[7; 32]; usize::try_from(chunks).expect("it is small")];
+            let content = merge(size, &hashes);
+            let outline = Outline::new(content, size, hashes).expect("it merges to what it merged to");
+            let (begin, length) = outline.range(chunks - 1).expect("the last chunk");
+            assert_eq!(begin + length as u64, size);
+        }
     }
 }

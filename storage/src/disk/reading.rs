@@ -112,7 +112,7 @@ pub(super) async fn hash<F: File>(
         let got = fill(file, &mut buffer[..wanted], 0).await?;
         return Ok((got as u64 == size).then(|| (ContentHash::of(&buffer[..got]), Vec::new())));
     }
-    let mut builder = OutlineBuilder::default();
+    let mut builder = OutlineBuilder::new(size);
     let mut offset = 0;
     loop {
         let got = fill(file, &mut buffer[..wanted], offset).await?;
@@ -120,16 +120,17 @@ pub(super) async fn hash<F: File>(
         if offset > size {
             return Ok(None);
         }
-        if got > 0 {
-            builder.push(&buffer[..got]);
-        }
+        builder.push(&buffer[..got]);
         if got < wanted {
             break;
         }
     }
+    if offset < size {
+        return Ok(None);
+    }
     let outline = builder.finish();
     let chunks = if outline.chunks().len() > 1 { outline.chunks().to_vec() } else { Vec::new() };
-    Ok((offset == size).then(|| (outline.content(), chunks)))
+    Ok(Some((outline.content(), chunks)))
 }
 
 /// Reads until the buffer is full or the file ends.

@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 use tidegate_protocol::file_sync::JobKey;
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::index::FileFacts;
-use tidegate_protocol::limits::CHUNK_BYTES;
+use tidegate_protocol::limits::chunk_bytes;
 use tidegate_protocol::path::Name;
 
 use super::chunks::{ChunkHasher, Outline};
@@ -149,9 +149,10 @@ impl<R: RootDir> Workshop<R> {
                 if file.metadata().await?.mark.size > facts.size {
                     file.set_len(facts.size).await?;
                 }
-                let mut buffer = vec![0; CHUNK_BYTES.min(facts.size) as usize];
+                let chunk = chunk_bytes(facts.size);
+                let mut buffer = vec![0; chunk.min(facts.size) as usize];
                 let present = file.metadata().await?.mark.size;
-                for index in 0..present.div_ceil(CHUNK_BYTES) {
+                for index in 0..present.div_ceil(chunk) {
                     let Some((offset, length)) = outline.range(index) else { break };
                     let got = reading::fill(&file, &mut buffer[..length], offset).await?;
                     if outline.verify(index, &buffer[..got]) {
@@ -294,7 +295,7 @@ impl<F: File> Download<F> {
         if !self.missing.lock().unwrap_or_else(PoisonError::into_inner).contains(&index) {
             return Ok(());
         }
-        self.file.write_at(bytes, index * CHUNK_BYTES).await?;
+        self.file.write_at(bytes, index * chunk_bytes(self.facts.size)).await?;
         self.missing.lock().unwrap_or_else(PoisonError::into_inner).remove(&index);
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! What stood where a generation acted, kept as long as its items: the rows of each end at the paths that it changed
-//! there, and a note of the layer above. With it a generation can be undone.
+//! there, and a note of the layer above; with these a generation can be undone. And, in the words of the layer above,
+//! what it was decided from; with that it can be replayed.
 //!
-//! Rows are kept in chunks, so that a generation of 100,000 items costs some hundred records.
+//! Rows and inputs are kept in chunks, so that a generation of 100,000 items costs some hundred records.
 
 use std::ops::ControlFlow;
 
@@ -17,12 +18,16 @@ use super::{Order, Reader, Txn, record};
 /// Rows in one record.
 const CHUNK: usize = 1024;
 
+/// Bytes of inputs in one record.
+const INPUT_BYTES: usize = 256 << 10;
+
 /// Whose rows, as a byte of their keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Note = 0,
     Source = 1,
     Target = 2,
+    Inputs = 3,
 }
 
 /// The rows that stood where a generation acted, relative to the conduit's roots, each list in path order.
@@ -38,6 +43,11 @@ fn key(conduit: ConduitId, number: u64, part: Part) -> Vec<u8> {
     [&generation_key(conduit, number)[..], &[part as u8]].concat()
 }
 
+fn chunk_key(conduit: ConduitId, number: u64, part: Part, at: usize) -> Vec<u8> {
+    let at = u32::try_from(at).expect("a plan has fewer items than that").to_be_bytes();
+    [&key(conduit, number, part)[..], &at].concat()
+}
+
 impl Reader {
     /// The rows that decided a generation; empty if none are kept.
     pub fn deciding_rows(&self, conduit: ConduitId, number: u64) -> Result<DecidingRows, StoreError> {
@@ -50,6 +60,16 @@ impl Reader {
     /// What the layer above noted about a generation.
     pub fn generation_note(&self, conduit: ConduitId, number: u64) -> Result<Option<Vec<u8>>, StoreError> {
         self.get(Table::Deciding, &key(conduit, number, Part::Note))
+    }
+
+    /// What a generation was decided from, as the layer above wrote it.
+    pub fn generation_inputs(&self, conduit: ConduitId, number: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut inputs = None;
+        self.walk_prefix(Table::Deciding, &key(conduit, number, Part::Inputs), Order::Forward, &mut |_, value| {
+            inputs.get_or_insert_with(Vec::new).extend_from_slice(value);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(inputs)
     }
 
     fn part<T: DeserializeOwned>(&self, conduit: ConduitId, number: u64, part: Part) -> Result<Vec<T>, StoreError> {
@@ -80,6 +100,15 @@ impl Txn {
         self.put(Table::Deciding, &key(conduit, number, Part::Note), note)
     }
 
+    /// Keeps what a generation was decided from.
+    pub fn put_generation_inputs(&mut self, conduit: ConduitId, number: u64, inputs: &[u8]) -> Result<(), StoreError> {
+        for (at, chunk) in inputs.chunks(INPUT_BYTES).enumerate() {
+            let key = chunk_key(conduit, number, Part::Inputs, at);
+            self.put(Table::Deciding, &key, chunk)?;
+        }
+        Ok(())
+    }
+
     /// Forgets what decided a generation.
     pub fn forget_deciding(&mut self, conduit: ConduitId, number: u64) -> Result<(), StoreError> {
         self.remove_prefix(Table::Deciding, &generation_key(conduit, number))
@@ -93,9 +122,7 @@ impl Txn {
         rows: &[T],
     ) -> Result<(), StoreError> {
         for (at, chunk) in rows.chunks(CHUNK).enumerate() {
-            let number_of = u32::try_from(at).expect("a plan has fewer items than that").to_be_bytes();
-            let key = [&key(conduit, number, part)[..], &number_of].concat();
-            self.put(Table::Deciding, &key, &record::encode(&chunk))?;
+            self.put(Table::Deciding, &chunk_key(conduit, number, part, at), &record::encode(&chunk))?;
         }
         Ok(())
     }

@@ -10,10 +10,10 @@ use std::sync::atomic::Ordering;
 use tidegate_protocol::file_sync::{PreImage, SkipReason};
 use tidegate_protocol::id::DeviceId;
 use tidegate_protocol::index::FileFacts;
-use tidegate_protocol::limits::{CHUNK_BYTES, OUTLINE_CHUNKS_MAX};
+use tidegate_protocol::limits::{FILE_BYTES_MAX, chunk_bytes};
 use tidegate_protocol::path::EntryPath;
 use tidegate_protocol::wire::Want;
-use tidegate_storage::disk::{Download, Outline, Refused, RootDir, TreePath, chunk_count};
+use tidegate_storage::disk::{Download, Outline, Refused, RootDir, TreePath};
 
 use super::small::{broke_off, skip_of, wanted};
 use super::stage::{Prepared, Results, already, copy_here, copy_local};
@@ -24,8 +24,9 @@ use crate::jobs::fetch::{Arrived, FetchError, Fetching, outline};
 use crate::jobs::serve::read_exact;
 use crate::jobs::wait::all;
 
-/// Chunks of one fetch: enough to keep a stream busy, few enough that streams end together.
-const RANGE_CHUNKS_MAX: usize = 16;
+/// Bytes of one fetch, unless a single chunk has more: enough to keep a stream busy, few enough that streams end
+/// together.
+const RANGE_BYTES_MAX: u64 = 16 << 20;
 
 /// Times that the missing chunks are asked for; the second time is for bytes that arrived wrong.
 const ATTEMPTS: u32 = 2;
@@ -62,8 +63,8 @@ async fn download<E: Env>(
     results: &Results,
 ) -> Option<Prepared> {
     let work = &leg.items[position];
-    if chunk_count(file.size) > OUTLINE_CHUNKS_MAX as u64 {
-        let reason = "files of more than 16 GiB cannot be carried by this version";
+    if file.size > FILE_BYTES_MAX {
+        let reason = "files of more than 1 TiB cannot be carried by this version";
         return Some(Prepared::Skipped(SkipReason::Io(reason.to_owned())));
     }
     let chunks = match outline(&leg.context.env, device, leg.job, from.clone(), file.content).await {
@@ -93,11 +94,11 @@ async fn download<E: Env>(
         if missing.is_empty() || leg.stopping().is_some() {
             break;
         }
-        if !leg.has_room(missing.len() as u64 * CHUNK_BYTES).await {
+        if !leg.has_room(missing.len() as u64 * chunk_bytes(file.size)).await {
             leg.stop(JobStop::NoSpace);
             break;
         }
-        let ranges = Mutex::new(ranges(&missing));
+        let ranges = Mutex::new(ranges(&missing, chunk_bytes(file.size)));
         let source = Source { leg, device, from, file, position, results };
         let failures = all((0..streams).map(|_| fetch_ranges(&source, &part, &ranges)).collect()).await;
         if let Some(reason) = failures.into_iter().flatten().next() {
@@ -119,7 +120,7 @@ async fn reuse_old<E: Env>(leg: &Leg<E>, work: &Work, part: &Part<E>) -> Result<
     let PreImage::File { size, .. } = work.item.expect else { return Ok(()) };
     let missing = part.missing();
     let Ok(old) = leg.root.open(&TreePath::from(&work.path)).await else { return Ok(()) };
-    let mut buffer = vec![0; CHUNK_BYTES as usize];
+    let mut buffer = Vec::new();
     for index in missing {
         if leg.stopping().is_some() {
             return Ok(());
@@ -128,6 +129,8 @@ async fn reuse_old<E: Env>(leg: &Leg<E>, work: &Work, part: &Part<E>) -> Result<
         if offset + length as u64 > size {
             return Ok(());
         }
+        // All chunks but the last are of one length.
+        buffer.resize(buffer.len().max(length), 0);
         match read_exact(&old, &mut buffer[..length], offset).await {
             Ok(true) => {}
             Ok(false) | Err(_) => return Ok(()),
@@ -146,11 +149,12 @@ async fn reuse_old<E: Env>(leg: &Leg<E>, work: &Work, part: &Part<E>) -> Result<
 }
 
 /// Runs of consecutive chunks: the first, and how many.
-fn ranges(missing: &[u64]) -> VecDeque<(u64, usize)> {
+fn ranges(missing: &[u64], chunk: u64) -> VecDeque<(u64, usize)> {
+    let count_max = (RANGE_BYTES_MAX / chunk).max(1) as usize;
     let mut ranges: VecDeque<(u64, usize)> = VecDeque::new();
     for index in missing {
         match ranges.back_mut() {
-            Some((first, count)) if *first + *count as u64 == *index && *count < RANGE_CHUNKS_MAX => *count += 1,
+            Some((first, count)) if *first + *count as u64 == *index && *count < count_max => *count += 1,
             _ => ranges.push_back((*index, 1)),
         }
     }
@@ -202,8 +206,9 @@ async fn fetch_range<E: Env>(
     count: usize,
 ) -> Result<Option<SkipReason>, FetchError> {
     let Source { leg, device, from, file, .. } = source;
-    let offset = first * CHUNK_BYTES;
-    let length = (count as u64 * CHUNK_BYTES).min(file.size - offset);
+    let chunk = chunk_bytes(file.size);
+    let offset = first * chunk;
+    let length = (count as u64 * chunk).min(file.size - offset);
     let wants = vec![Want { path: (*from).clone(), content: file.content, offset, length }];
     let mut fetching = Fetching::begin(&leg.context.env, &leg.pace, *device, leg.job, wants).await?;
     let mut index = first;
@@ -221,7 +226,7 @@ async fn fetch_range<E: Env>(
             if written.is_ok() && chunk.left(part.outline()) == 0 {
                 written = part.end_chunk(chunk);
                 if written.is_ok() {
-                    let length = chunk.offset() - index * CHUNK_BYTES;
+                    let length = chunk.offset() - index * chunk_bytes(file.size);
                     leg.moved.bytes.fetch_add(length, Ordering::Relaxed);
                     leg.room.used(length);
                 }

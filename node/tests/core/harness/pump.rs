@@ -143,6 +143,12 @@ impl World {
             }
             Output::Put(leg) => self.put(index, &leg),
             Output::ReadContent(_) | Output::KeepTexts(_) | Output::Remember { .. } => {}
+            Output::Replay(mut work) => {
+                let decided: tidegate_protocol::file_sync::Decided = codec::decode_stored(&work.inputs).unwrap();
+                (work.view.rows, work.view.found) = (decided.rows(), decided.replay(&work.plan).unwrap());
+                let reply = Ok(tidegate::core::command::Reply::Replay(Box::new(work.view)));
+                self.replies.insert(work.ticket.0, reply);
+            }
             Output::Clean { .. } => self.trace.push((index, "clean".to_owned())),
             Output::Event { event, .. } => self.happened.push((index, *event)),
             Output::Audit { ticket, location, items } => {
@@ -158,10 +164,10 @@ impl World {
                 }
                 self.input(index, Input::Trash { ticket, done });
             }
-            Output::Resolve { ticket, synced, conduit, baseline, guards, facts, why, .. } => {
+            Output::Resolve { ticket, synced, conduit, baseline, guards, facts, why, keep, .. } => {
                 self.trace.push((index, "resolve".to_owned()));
                 let store = self.nodes[index].core.as_ref().unwrap().store();
-                let result = resolve(store, synced, &conduit, baseline.as_ref(), guards, &facts, why.as_ref());
+                let result = resolve(store, synced, &conduit, baseline.as_ref(), guards, &facts, why.as_ref(), keep);
                 self.input(index, Input::Resolved { ticket, result });
             }
         }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use tidegate::core::io::{ResolveFacts, Resolved};
+use tidegate_protocol::codec;
 use tidegate_protocol::file_sync::{
-    Baseline, Circumstances, Conduit, ConduitView, Guards, NameRules, Root, SideView, SyncResolver,
+    Baseline, Circumstances, Conduit, ConduitView, Decided, EndFacts, Guards, NameRules, Root, SideView, SyncResolver,
 };
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::Sequence;
@@ -14,6 +15,7 @@ use tidegate_protocol::path::EntryPath;
 use tidegate_storage::store::{Snapshot, Store, Tree};
 
 /// The plan, and the baseline that an empty one would leave.
+#[expect(clippy::too_many_arguments, reason = "the fields of one wish, taken apart at its only place")]
 pub(crate) fn resolve(
     store: &Store,
     synced: LibrarySynced,
@@ -22,6 +24,7 @@ pub(crate) fn resolve(
     guards: Guards,
     facts: &ResolveFacts,
     why: Option<&EntryPath>,
+    keep: bool,
 ) -> Result<Box<Resolved>, String> {
     let snapshot = store.read().unwrap();
     let [source, target] = [&conduit.source, &conduit.target].map(|root| End::of(&snapshot, root));
@@ -39,6 +42,8 @@ pub(crate) fn resolve(
     };
     let view = ConduitView { conduit, source: &source, target: &target, baseline, base: &rows, guards, circumstances };
     let why = why.map(|path| SyncResolver::why(&view, path).unwrap());
+    let rules = [&source.location.rules[..], &target.location.rules[..]];
+    let ends = EndFacts::of(conduit, rules, &synced);
     let plan = SyncResolver::resolve(synced, &view).map_err(|error| error.to_string())?;
     let base = if plan.is_empty() { SyncResolver::base_changes(&view, None).unwrap() } else { Vec::new() };
     let next = Baseline {
@@ -48,7 +53,9 @@ pub(crate) fn resolve(
         files: (source.file_count(), target.file_count()),
         rules: (source.rules_hash(), target.rules_hash()),
     };
-    Ok(Box::new(Resolved { plan, baseline: next, base, why }))
+    let decided = (keep && !plan.is_empty()).then(|| Decided::of(&view, ends, &plan).unwrap().expect("few rows"));
+    let inputs = decided.map(|decided| codec::encode(&decided));
+    Ok(Box::new(Resolved { plan, baseline: next, base, why, inputs }))
 }
 
 struct End<'a> {

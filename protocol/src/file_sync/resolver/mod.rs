@@ -16,6 +16,7 @@ mod merge;
 mod mirror;
 mod moves;
 mod places;
+mod replay;
 mod rule;
 mod scope;
 mod selective;
@@ -30,6 +31,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::replay::{Decided, Difference, EndFacts, Replay};
 pub use self::rule::{Rule, Why};
 pub use self::view::{BaseChange, BaseView, Circumstances, ConduitView, NoBase, Side, SideView};
 
@@ -99,8 +101,8 @@ pub enum ResolveError {
         /// Which was to be resolved.
         asked: ConduitId,
     },
-    /// A pattern of the selection.
-    #[error("the selection is not understood: {0}")]
+    /// A pattern of the selection, or of rules that were kept.
+    #[error("a pattern is not understood: {0}")]
     Selection(#[from] RuleError),
 }
 

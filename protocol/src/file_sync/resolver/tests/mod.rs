@@ -4,6 +4,7 @@ mod folding;
 mod histories;
 mod net;
 mod properties;
+mod replay;
 mod selected;
 mod table;
 mod tree;

@@ -380,7 +380,21 @@ pub(super) fn view<'a>(
 pub(super) fn resolve(source: &Tree, target: &Tree, baseline: Option<&Baseline>, guards: Guards) -> Plan {
     let conduit = conduit();
     let view = view(&conduit, source, target, baseline, guards);
-    SyncResolver::resolve(synced(&conduit, source, target), &view).expect("a mirror has no selection")
+    let plan = SyncResolver::resolve(synced(&conduit, source, target), &view).expect("a mirror has no selection");
+    assert_replays(&view, source, target, &plan);
+    plan
+}
+
+/// A plan comes out of what is kept of its view, byte for byte.
+pub(super) fn assert_replays(view: &ConduitView<'_>, source: &Tree, target: &Tree, plan: &Plan) {
+    let facts = [source, target].map(|tree| {
+        let rules = tree.hide.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+        EndFacts { rules, busy: Vec::new() }
+    });
+    let decided = Decided::of(view, facts, plan).expect("the rules are valid").expect("few rows");
+    assert_eq!(decided.replay(plan), Ok(Replay::Identical));
+    let bytes = crate::codec::encode(&decided);
+    assert_eq!(crate::codec::decode_stored(&bytes), Ok(decided));
 }
 
 /// What a verified generation leaves behind.
