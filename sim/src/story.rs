@@ -15,7 +15,7 @@ use toml::Spanned;
 
 use crate::plan::words::{LineError, nearest};
 use crate::plan::{
-    ConduitPlan, Content, DevicePlan, End, Expect, Expected, LocationPlan, Millis, NetworkPlan, Plan, step,
+    ConduitPlan, Content, DevicePlan, End, Expect, Expected, LocationPlan, Millis, NetworkPlan, Plan, chosen, step,
 };
 
 /// Most devices of a plan: as many as a library may have.
@@ -136,6 +136,8 @@ struct RawConduit {
     runs: Option<Spanned<String>>,
     delete: Option<Spanned<String>>,
     strategy: Option<Spanned<String>>,
+    #[serde(default)]
+    select: Vec<Spanned<String>>,
     #[serde(default = "yes")]
     approves: bool,
 }
@@ -372,6 +374,11 @@ impl Reader<'_> {
             schedule: raw.runs.as_ref().map_or(Ok(Schedule::Instant { settle_ms: 500 }), schedule)?,
             delete_mode: one_of(raw.delete.as_ref(), &deletes)?,
             strategy: one_of(raw.strategy.as_ref(), &strategies)?,
+            select: raw
+                .select
+                .iter()
+                .map(|it| chosen(it.get_ref()).map_err(|what| Wrong::new(it.span(), what)))
+                .collect::<Result<_, _>>()?,
             approves: raw.approves,
         })
     }

@@ -12,7 +12,10 @@ fn check(mode: Mode, rows: usize) {
     let mut table = Table::default();
     for scenario in corpus.scenario.iter().filter(|scenario| scenario.head.mode == mode) {
         if only.as_ref().is_none_or(|only| scenario.head.id == *only) {
-            let row = Judged { id: scenario.head.id.clone(), verdict: scenario_verdict(scenario, &mut Ground::Real(&mut pair)) };
+            let row = Judged {
+                id: scenario.head.id.clone(),
+                verdict: scenario_verdict(scenario, &mut Ground::Real(&mut pair)),
+            };
             println!("{row}");
             table.0.push(row);
         }

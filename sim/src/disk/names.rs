@@ -27,7 +27,7 @@ impl Naming {
 
     /// The key of `name`. Bytes that are no text are their own key.
     pub(super) fn key(self, name: &[u8]) -> Key {
-        if !(self.ignores_case || self.normalises) || name.is_ascii() && !self.ignores_case {
+        if !self.ignores_case && (!self.normalises || name.is_ascii()) {
             return name.into();
         }
         let Ok(text) = std::str::from_utf8(name) else { return name.into() };

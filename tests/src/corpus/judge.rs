@@ -83,11 +83,7 @@ impl fmt::Display for Table {
 }
 
 /// Judges all rows of a file's text. Rows of the gate and of the rules of creation are the law's alone.
-pub fn judge(
-    text: &str,
-    ground: &mut Ground<'_>,
-    mut shown: impl FnMut(&Judged),
-) -> Result<Table, toml::de::Error> {
+pub fn judge(text: &str, ground: &mut Ground<'_>, mut shown: impl FnMut(&Judged)) -> Result<Table, toml::de::Error> {
     let file: toml::Table = toml::from_str(text)?;
     let mut table = Table::default();
     for (kind, rows) in &file {

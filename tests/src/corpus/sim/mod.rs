@@ -284,9 +284,9 @@ impl SimWorld {
         };
         let call = self.devices.command(0, command).unwrap_or_else(|| panic!("the source is off"));
         let until = self.devices.now() + PATIENCE;
+        let incarnation = self.devices.device(0).incarnation();
         // A source that falls meanwhile never answers.
-        while self.devices.now() < until && self.devices.device(0).incarnation() as u64 == 1 + self.restarts(Side::Source)
-        {
+        while self.devices.now() < until && self.devices.device(0).incarnation() == incarnation {
             self.pass(&mut moments);
             match self.devices.take_answer(call) {
                 None => {}
@@ -306,10 +306,6 @@ impl SimWorld {
         }
         assert!(moments.missed().is_none(), "a moment never came: {:?}", moments.missed());
         None
-    }
-
-    fn restarts(&self, side: Side) -> u64 {
-        u64::from(self.devices.device(side as u32).incarnation()) - 1
     }
 }
 
