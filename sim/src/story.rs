@@ -259,7 +259,11 @@ impl Reader<'_> {
         }
         plan.settle_steps();
         let last = plan.steps.last().map_or(0, |step| step.at.0);
-        plan.until = self.time(raw.until.as_ref())?.unwrap_or(Millis(last + 1));
+        // What a step says of its own length happens, unless the story says when it ends.
+        let over = plan.steps.iter().map(|step| step.at.0 + step.deed.lasts().0).max().unwrap_or(0);
+        let looks: Result<Vec<_>, _> = raw.expect.iter().map(|it| self.time(it.get_ref().at.as_ref())).collect();
+        let over = looks?.into_iter().flatten().map(|at| at.0).fold(over, u64::max);
+        plan.until = self.time(raw.until.as_ref())?.unwrap_or(Millis(over + 1));
         if let Some(until) = raw.until.filter(|_| plan.until.0 < last) {
             return Err(Wrong::new(until.span(), "there are steps after this"));
         }
@@ -267,7 +271,7 @@ impl Reader<'_> {
         plan.events_max = raw.events_max.unwrap_or(plan.events_max);
         for expect in &raw.expect {
             let read = self.expect(&plan, expect)?;
-            plan.expects.push(read);
+            plan.expects.extend(read);
         }
         Ok(plan)
     }
@@ -466,7 +470,7 @@ impl Reader<'_> {
         Err(Wrong { at: text.span(), what: error.what, help: error.help })
     }
 
-    fn expect(&self, plan: &Plan, raw: &Spanned<RawExpect>) -> Result<Expect, Wrong> {
+    fn expect(&self, plan: &Plan, raw: &Spanned<RawExpect>) -> Result<Vec<Expect>, Wrong> {
         let it = raw.get_ref();
         let what = match it {
             RawExpect {
@@ -478,24 +482,25 @@ impl Reader<'_> {
                 held: None,
                 holds: None,
                 ..
-            } => Expected::Tree(self.known_end(plan, end)?, files.clone().unwrap_or_default()),
+            } => vec![Expected::Tree(self.known_end(plan, end)?, files.clone().unwrap_or_default())],
             RawExpect { same: Some(ends), tree: None, trash: None, verified: None, held: None, .. }
-                if ends.len() == 2 =>
+                if ends.len() >= 2 =>
             {
-                Expected::Same(self.known_end(plan, &ends[0])?, self.known_end(plan, &ends[1])?)
+                let ends = ends.iter().map(|end| self.known_end(plan, end)).collect::<Result<Vec<_>, _>>()?;
+                ends.windows(2).map(|two| Expected::Same(two[0].clone(), two[1].clone())).collect()
             }
             RawExpect { trash: Some(end), tree: None, same: None, verified: None, held: None, holds, .. } => {
-                Expected::Trash(self.known_end(plan, end)?, holds.clone().unwrap_or_default())
+                vec![Expected::Trash(self.known_end(plan, end)?, holds.clone().unwrap_or_default())]
             }
             RawExpect { verified: Some(conduit), tree: None, same: None, trash: None, held: None, .. } => {
-                Expected::Verified(self.known_conduit(plan, conduit)?)
+                vec![Expected::Verified(self.known_conduit(plan, conduit)?)]
             }
             RawExpect { held: Some(conduit), tree: None, same: None, trash: None, verified: None, .. } => {
-                Expected::Held(self.known_conduit(plan, conduit)?)
+                vec![Expected::Held(self.known_conduit(plan, conduit)?)]
             }
             _ => {
                 let wrong = Wrong::new(raw.span(), "this expects nothing, or several things at once");
-                return Err(wrong.help("one of: tree + files, same = [one, other], trash + holds, verified, held"));
+                return Err(wrong.help("one of: tree + files, same = [one, other, ...], trash + holds, verified, held"));
             }
         };
         let at = self.time(it.at.as_ref())?;
@@ -503,7 +508,7 @@ impl Reader<'_> {
             return Err(Wrong::new(text.span(), "this is after the end of the story")
                 .help("leave `at` out to look when all is at rest, or set `until`"));
         }
-        Ok(Expect { at, what })
+        Ok(what.into_iter().map(|what| Expect { at, what }).collect())
     }
 }
 

@@ -230,3 +230,12 @@ holds = ["first"]
 "#,
     );
 }
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "the manual is a file; runs touch none")]
+fn the_stories_of_the_manual_are_true() {
+    let manual = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/SIMULATOR.md");
+    let manual = std::fs::read_to_string(manual).unwrap();
+    let stories = manual.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    assert_eq!(stories.map(check).count(), 2);
+}

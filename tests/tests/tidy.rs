@@ -57,7 +57,11 @@ const ROOMS: [Room; 4] = [
         ],
         but: &[],
     },
-    Room { dir: "node/src/jobs", words: &["std::fs", "std::net", "std::thread", "SystemTime", "tokio"], but: &[] },
+    Room {
+        dir: "node/src/jobs",
+        words: &["std::fs", "std::net", "std::thread", "SystemTime", "Instant::now", "getrandom", "tokio"],
+        but: &[],
+    },
     Room {
         dir: "storage/src",
         words: &["std::fs", "rustix", "std::thread", "SystemTime", "Instant::now"],

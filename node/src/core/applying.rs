@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
-use tidegate_protocol::file_sync::{ItemOutcome, JobKey, JobKind, JobSpec, JobState, SkipReason};
+use tidegate_protocol::file_sync::{Action, ItemOutcome, JobKey, JobKind, JobSpec, JobState, SkipReason};
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{ConduitId, DeviceId, LocationId};
 use tidegate_protocol::index::{EntryKind, Version};
@@ -51,7 +51,7 @@ struct Running {
     location: LocationId,
     /// Paths of the leg at work whose outcome is still to come, by item and all together.
     expected: BTreeMap<u32, Vec<EntryPath>>,
-    paths: BTreeSet<EntryPath>,
+    paths: BTreeMap<EntryPath, u32>,
     /// What it rests on was withdrawn, and it has been told to stop.
     withdrawn: bool,
 }
@@ -65,7 +65,7 @@ impl Running {
             current: Vec::new(),
             location,
             expected: BTreeMap::new(),
-            paths: BTreeSet::new(),
+            paths: BTreeMap::new(),
             withdrawn: false,
         }
     }
@@ -75,7 +75,7 @@ impl Running {
         self.leg = true;
         for work in work {
             let paths: Vec<EntryPath> = work.from.iter().chain([&work.path]).cloned().collect();
-            self.paths.extend(paths.iter().cloned());
+            self.paths.extend(paths.iter().map(|path| (path.clone(), work.index)));
             self.expected.insert(work.index, paths);
         }
     }
@@ -120,6 +120,24 @@ impl Contents {
     }
 }
 
+/// The version that comes with `found`, if an action leaves that behind at its own path, or at the path that it empties.
+fn version_made(action: &Action, at_its_path: bool, found: Option<&EntryKind>) -> Option<Version> {
+    let is_made = |made: EntryKind| found.is_some_and(|found| made.same_content(found));
+    let (made, version) = match action {
+        Action::RenameFile { gone, .. } if !at_its_path => (found.is_none(), gone),
+        Action::InstallFile { file, version, .. }
+        | Action::RenameFile { file, version, .. }
+        | Action::SetMetadata { file, version } => (is_made(EntryKind::File(*file)), version),
+        Action::MakeDirectory { version } => (is_made(EntryKind::Directory { residue: false }), version),
+        Action::InstallSymlink { target, version } => (is_made(EntryKind::Symlink { target: target.clone() }), version),
+        Action::Remove { version } | Action::RemoveDirectory { version } => (found.is_none(), version),
+        // The tombstone keeps the version that the entry had: nobody deleted it.
+        Action::Evict { .. } => return found.is_none().then_some(Version::NONE),
+        Action::Adopt { .. } | Action::Respell { .. } => return None,
+    };
+    made.then(|| version.clone())
+}
+
 fn prefix(content: ContentHash) -> u64 {
     u64::from_be_bytes(*content.as_bytes().first_chunk().expect("a hash is longer than eight bytes"))
 }
@@ -142,7 +160,13 @@ impl Applying {
     /// Whether a leg at work is about to tell what it wrote at a path: to look there before would take it for a
     /// change of somebody else.
     pub(super) fn is_expected(&self, location: LocationId, path: &EntryPath) -> bool {
-        self.running.values().any(|running| running.location == location && running.paths.contains(path))
+        self.running.values().any(|running| running.location == location && running.paths.contains_key(path))
+    }
+
+    /// The job at work that has still to tell of a path, and which of its items that is.
+    fn untold(&self, location: LocationId, path: &EntryPath) -> Option<(JobKey, u32)> {
+        let mut here = self.running.iter().filter(|(_, running)| running.location == location);
+        here.find_map(|(job, running)| Some((*job, *running.paths.get(path)?)))
     }
 
     pub(super) fn current(&self, job: &JobKey) -> Vec<EntryPath> {
@@ -177,6 +201,23 @@ impl Core {
             })?;
         }
         Ok(())
+    }
+
+    /// The version that a job at work gives a path, if what was found there is what the job makes of it. A power cut
+    /// falls between an act and its report; the scan after it must not take the job's work for an edit made here.
+    pub(super) fn version_at_work(
+        &self,
+        step: &Step<'_>,
+        location: LocationId,
+        path: &EntryPath,
+        found: Option<&EntryKind>,
+    ) -> Result<Option<Version>, CoreError> {
+        let Some((job, index)) = self.applying.untold(location, path) else { return Ok(None) };
+        let (Some(record), Some(item)) = (step.txn.job(&job)?, step.txn.job_items(&job, index, 1)?.pop()) else {
+            return Ok(None);
+        };
+        let at_its_path = record.spec.target.dir.join(&item.path).is_ok_and(|own| own == *path);
+        Ok(version_made(&item.action, at_its_path, found))
     }
 
     /// Begins, or takes up, a job whose items are all here.

@@ -326,7 +326,7 @@ impl Core {
         for Seen { observation: Observation { path, observed }, chunks } in seen {
             let known = step.txn.known(tree, &path)?;
             let change = match observed {
-                Observed::Absent => self.gone(step, id, &path, known),
+                Observed::Absent => self.gone(step, id, &path, known)?,
                 Observed::Present(kind, mark) => {
                     // What a job took away has come back: when it goes again, that is news.
                     self.applying.removed.remove(&(id, path.clone()));
@@ -336,7 +336,7 @@ impl Core {
                             step.txn.put_outline(&file.content, &chunks)?;
                         }
                     }
-                    let entry = self.seen(step, kind, known);
+                    let entry = self.seen(step, id, &path, kind, known)?;
                     Some((EntryState::Present(entry), mark))
                 }
             };
@@ -361,34 +361,47 @@ impl Core {
         id: LocationId,
         path: &EntryPath,
         known: Option<Known>,
-    ) -> Option<(EntryState, Option<StatMark>)> {
-        let entry = match known?.state? {
-            EntryState::Present(entry) => entry,
-            EntryState::Deleted(_) => return None,
+    ) -> Result<Option<(EntryState, Option<StatMark>)>, CoreError> {
+        let Some(EntryState::Present(Entry { mut version, .. })) = known.and_then(|known| known.state) else {
+            return Ok(None);
         };
-        let mut version = entry.version;
-        match self.applying.removed.remove(&(id, path.clone())) {
+        let removed = match self.applying.removed.remove(&(id, path.clone())) {
+            Some(removed) => Some(removed),
+            None => self.version_at_work(step, id, path, None)?,
+        };
+        match removed {
             Some(removed) => version = version.join(&removed),
             None => version.bump(self.me, step.now.wall_ms),
         }
-        Some((EntryState::Deleted(version), None))
+        Ok(Some((EntryState::Deleted(version), None)))
     }
 
-    /// The entry for what a scan found. It keeps its version if nothing changed, takes the announced one if a
-    /// job wrote exactly this, and gets a new event otherwise.
-    fn seen(&self, step: &Step<'_>, kind: EntryKind, known: Option<Known>) -> Entry {
+    /// The entry for what a scan found. It keeps its version if nothing changed, takes the job's if a job wrote
+    /// exactly this, and gets a new event otherwise.
+    fn seen(
+        &self,
+        step: &Step<'_>,
+        id: LocationId,
+        path: &EntryPath,
+        kind: EntryKind,
+        known: Option<Known>,
+    ) -> Result<Entry, CoreError> {
         let (state, announced) = known.map_or((None, None), |known| (known.state, known.announced));
         if let Some(EntryState::Present(entry)) = &state
             && entry.kind == kind
         {
-            return entry.clone();
+            return Ok(entry.clone());
         }
         let mut version = state.map(|state| state.version().clone()).unwrap_or_default();
-        match announced.filter(|announced| announced.kind.same_content(&kind)) {
-            Some(announced) => version = version.join(&announced.version),
+        let written = match announced.filter(|announced| announced.kind.same_content(&kind)) {
+            Some(announced) => Some(announced.version),
+            None => self.version_at_work(step, id, path, Some(&kind))?,
+        };
+        match written {
+            Some(written) => version = version.join(&written),
             None => version.bump(self.me, step.now.wall_ms),
         }
-        Entry { kind, version }
+        Ok(Entry { kind, version })
     }
 
     pub(super) fn on_scan_ended(

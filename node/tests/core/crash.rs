@@ -1,6 +1,6 @@
 //! Power cuts: after any step, on either end, a run still ends verified and nothing is lost.
 
-use tidegate_protocol::file_sync::Verification;
+use tidegate_protocol::file_sync::{SyncMode, Verification};
 use tidegate_protocol::id::LocationId;
 
 use crate::harness::{A, B, World, id};
@@ -54,6 +54,54 @@ fn a_run_survives_a_power_cut_after_any_step_of_either_end() {
             }
             world.run_for(40_000);
             assert!(world.level(&[A, B]), "end {end} cut {cut}: {}", world.tail());
+        }
+    }
+}
+
+#[test]
+fn what_a_run_installed_before_a_power_cut_is_not_taken_for_an_edit_made_there() {
+    for (mode, end) in [(SyncMode::Mirror, B), (SyncMode::Bidirectional, A), (SyncMode::Bidirectional, B)] {
+        // Nothing was ever verified: no baseline says what both ends held.
+        let prepared = || {
+            let (world, source, target) = World::linked(mode);
+            let (from, location) = if end == B { (A, source) } else { (B, target) };
+            (world, from, location)
+        };
+        let write = |world: &mut World, from, location, what: &str| {
+            for at in 0..6 {
+                world.write(from, location, &format!("d/f{at}"), &format!("{what} {at}"));
+            }
+        };
+        let steps = {
+            let (mut world, from, location) = prepared();
+            write(&mut world, from, location, "content");
+            world.run_for(3_000);
+            let before = world.nodes[end].steps;
+            world.sync_through().unwrap();
+            world.nodes[end].steps - before
+        };
+        for cut in 1..=steps {
+            let (mut world, from, location) = prepared();
+            write(&mut world, from, location, "content");
+            world.run_for(3_000);
+            world.nodes[end].crash_at = Some(world.nodes[end].steps + cut);
+            world.call(A, World::sync(30_000));
+            world.run_until(60_000, |world| world.nodes[end].crash_at.is_none());
+            write(&mut world, from, location, "later");
+            world.run_for(60_000);
+            world.sync_through();
+            world.closed();
+            let newest = world.newest(A).unwrap();
+            let told = format!("{mode:?}, end {end}, cut {cut}: {}", world.tail());
+            assert_eq!(World::statuses(&newest).pop(), Some(Verification::Verified), "{told}");
+            assert_eq!(newest.totals.conflicts, 0, "{told}");
+            let [here, there] = [A, B].map(|index| {
+                let location = *world.nodes[index].trees.keys().next().unwrap();
+                world.files(index, location)
+            });
+            assert_eq!(here, there, "{told}");
+            assert_eq!(here.len(), 6, "nothing was kept apart: {told}");
+            assert!(here.values().all(|content| content.starts_with("later")), "{told}");
         }
     }
 }

@@ -35,10 +35,7 @@ pub(super) fn main(args: &Args) -> Result<Outcome, Usage> {
     };
     let mine = &verdict.fingerprint;
     if args.fingerprint {
-        println!(
-            "{}",
-            serde_json::json!({ "hash": mine.hash, "events": mine.events, "checkpoints": mine.checkpoints })
-        );
+        print_fingerprint(mine);
         return Ok(Outcome::Fine);
     }
     if args.timeline {
@@ -70,6 +67,16 @@ fn elsewhere(args: &Args) -> Result<Fingerprint, Usage> {
     if let Some(until) = args.until {
         command.arg("--until").arg(until.clock().to_string());
     }
+    fingerprint_of(&mut command)
+}
+
+/// Tells another process what a run here came to.
+pub(super) fn print_fingerprint(mine: &Fingerprint) {
+    println!("{}", serde_json::json!({ "hash": mine.hash, "events": mine.events, "checkpoints": mine.checkpoints }));
+}
+
+/// What a process that prints a fingerprint came to.
+pub(super) fn fingerprint_of(command: &mut Command) -> Result<Fingerprint, Usage> {
     let output = command.output().map_err(|e| Usage(format!("a second process cannot be started: {e}")))?;
     let wrong = || Usage("the second process did not say what it came to".to_owned());
     let value: serde_json::Value = serde_json::from_slice(&output.stdout).map_err(|_| wrong())?;

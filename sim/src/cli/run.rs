@@ -27,6 +27,9 @@ pub(super) struct Args {
     /// Prints what each device did.
     #[arg(long)]
     timeline: bool,
+    /// Prints the hashes of the trace and nothing else.
+    #[arg(long, hide = true)]
+    fingerprint: bool,
 }
 
 pub(super) fn main(args: &Args) -> Result<Outcome, Usage> {
@@ -45,6 +48,10 @@ pub(super) fn main(args: &Args) -> Result<Outcome, Usage> {
         }) as crate::trace::Lines
     });
     let verdict = run_with(&plan, Options { lines, until: args.until, ..Options::default() });
+    if args.fingerprint {
+        super::replay::print_fingerprint(&verdict.fingerprint);
+        return Ok(Outcome::Fine);
+    }
     if let Some(path) = &args.trace {
         write(path, &crate::executor::lock(&trace))?;
     }

@@ -327,6 +327,26 @@ impl Deed {
         }
     }
 
+    /// How long it lasts, if it says so.
+    pub fn lasts(&self) -> Millis {
+        match self {
+            Self::Crash { off: span, .. }
+            | Self::Kill(span)
+            | Self::Stop(span)
+            | Self::Cut { span, .. }
+            | Self::Isolate(span)
+            | Self::Slow { span, .. }
+            | Self::Full(_, span)
+            | Self::ReadOnly(_, span)
+            | Self::Unreadable(_, span)
+            | Self::SlowDisk { span, .. }
+            | Self::Unmount(_, span)
+            | Self::Replace(_, span)
+            | Self::Late { span, .. } => *span,
+            _ => Millis(0),
+        }
+    }
+
     /// Devices that it names besides the one it happens on.
     pub fn other(&self) -> Option<&str> {
         match self {

@@ -253,10 +253,15 @@ impl World {
 
     /// Two paired devices, a location each, all rights, and a mirror `docs` from A to B.
     pub(crate) fn mirror() -> (Self, LocationId, LocationId) {
+        Self::linked(SyncMode::Mirror)
+    }
+
+    /// As [`World::mirror`], in any mode.
+    pub(crate) fn linked(mode: SyncMode) -> (Self, LocationId, LocationId) {
         let mut world = Self::new(2);
         world.pair(A, B);
         let (source, target) = world.link(A, B);
-        world.conduit("docs", "A:src", "B:dst", ConduitChange::default());
+        world.conduit_of("docs", "A:src", "B:dst", mode, ConduitChange::default());
         (world, source, target)
     }
 
@@ -271,13 +276,12 @@ impl World {
     }
 
     pub(crate) fn conduit(&mut self, text: &str, source: &str, target: &str, change: ConduitChange) {
-        let new = NewConduit {
-            name: label(text),
-            source: source.to_owned(),
-            target: target.to_owned(),
-            mode: SyncMode::Mirror,
-            change,
-        };
+        self.conduit_of(text, source, target, SyncMode::Mirror, change);
+    }
+
+    fn conduit_of(&mut self, text: &str, source: &str, target: &str, mode: SyncMode, change: ConduitChange) {
+        let (source, target) = (source.to_owned(), target.to_owned());
+        let new = NewConduit { name: label(text), source, target, mode, change };
         self.tell(A, Command::CreateConduit(new));
         self.run_for(1_000);
     }
