@@ -575,7 +575,7 @@ holds = ["first"]
     fn a_story_needs_little_and_reads_back_as_a_plan() {
         let plan = read(STORY).unwrap();
         assert_eq!((plan.devices.len(), plan.locations.len(), plan.conduits.len()), (2, 2, 1));
-        assert_eq!((plan.steps.len(), plan.expects.len(), plan.until), (2, 2, Millis(20_001)));
+        assert_eq!((plan.steps.len(), plan.expects.len(), plan.until), (2, 2, Millis(70_001)));
         assert_eq!(read(&plan.to_string()).unwrap(), plan);
     }
 

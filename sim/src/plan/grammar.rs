@@ -379,6 +379,8 @@ mod tests {
             "00:00:01 a approves c",
             "00:00:01 a pauses c",
             "00:00:01 a resumes c",
+            "00:00:01 a resolves c 'd/a b' keep=target",
+            "00:00:01 a undoes c",
             "00:00:01 a rescans L deep",
             "00:00:01 a ignores L *.tmp 'a b'",
         ];
