@@ -2,5 +2,6 @@
 
 pub mod corpus;
 pub mod ends;
+pub mod fuzz;
 pub mod mesh;
 pub mod trusted;

@@ -289,6 +289,7 @@ impl Core {
             step.note_trashing(&record.spec)?;
         }
         self.say_progress(step, job, record.progress)?;
+        self.say_items(step, &record, &moved.outcomes)?;
         let told: Vec<u32> = moved.outcomes.iter().map(|(index, _)| *index).collect();
         step.txn.put_job_outcomes(&job, moved.outcomes)?;
         step.txn.put_job(&record)?;

@@ -3,10 +3,13 @@
 //! What is written here has seen the versions of both ends, so every resolve takes it for the later one; what it
 //! replaces goes to the trash. Nothing is written at another device's end: that one follows by the next run.
 
+use serde::{Deserialize, Serialize};
+use tidegate_protocol::codec;
 use tidegate_protocol::file_sync::{
     Action, Conduit, ConflictKind, ConflictOutcome, Decision, Item, JobKey, JobKind, MetConflict, PreImage, Root, Side,
 };
 use tidegate_protocol::hash::ContentHash;
+use tidegate_protocol::id::LocationId;
 use tidegate_protocol::index::{EntryKind, FileFacts, Version};
 use tidegate_protocol::path::EntryPath;
 use tidegate_storage::store::Tree;
@@ -24,6 +27,32 @@ pub(crate) const CONTENT_BYTES_MAX: u64 = 1 << 20;
 const NO_GENERATION: u64 = 0;
 
 type Answer<T> = Result<Result<T, Fault>, CoreError>;
+
+/// A choice that is being written at an own end, as it is kept until that is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Putting {
+    job: JobKey,
+    items: Vec<Item>,
+    content: Vec<u8>,
+}
+
+impl Step<'_> {
+    /// The choice that is being written in a location.
+    fn putting(&self, location: LocationId) -> Result<Option<Putting>, CoreError> {
+        let put = self.txn.setting(&format!("putting/{location}"))?;
+        Ok(put.and_then(|bytes| codec::decode_stored(&bytes).ok()))
+    }
+
+    /// Keeps it, or lets go of it.
+    fn set_putting(&mut self, location: LocationId, put: Option<&Putting>) -> Result<(), CoreError> {
+        let key = format!("putting/{location}");
+        match put {
+            Some(put) => self.txn.set_setting(&key, &codec::encode(put))?,
+            None => drop(self.txn.remove_setting(&key)?),
+        }
+        Ok(())
+    }
+}
 
 impl Core {
     /// A person has chosen.
@@ -89,14 +118,12 @@ impl Core {
         };
         let job = JobKey { conduit: conduit.id, generation: NO_GENERATION, device: self.me, side, kind: JobKind::Copy };
         let root = end(&conduit, side);
-        let mut work = Vec::new();
-        for (index, item) in (0..).zip(items) {
-            match self.own_work(step, root, index, item)? {
-                Some(item) => work.push(item),
-                None => return Ok(Err(usage(name, "its path cannot be written at this end"))),
-            }
-        }
-        Ok(Ok(Some(PutLeg { ticket, job, location: root.location, items: work, content })))
+        let put = Putting { job, items, content };
+        let Some(leg) = self.put_leg(step, ticket, root, &put)? else {
+            return Ok(Err(usage(name, "its path cannot be written at this end")));
+        };
+        step.set_putting(root.location, Some(&put))?;
+        Ok(Ok(Some(leg)))
     }
 
     /// The end that this device holds.
@@ -211,6 +238,42 @@ impl Core {
         Ok(version)
     }
 
+    /// What a person chose, ready to be written; `None` if a path of it cannot be.
+    fn put_leg(
+        &self,
+        step: &Step<'_>,
+        ticket: Ticket,
+        root: &Root,
+        put: &Putting,
+    ) -> Result<Option<PutLeg>, CoreError> {
+        let mut items = Vec::new();
+        for (index, item) in (0..).zip(&put.items) {
+            let Some(work) = self.own_work(step, root, index, item.clone())? else { return Ok(None) };
+            items.push(work);
+        }
+        Ok(Some(PutLeg { ticket, job: put.job, location: root.location, items, content: put.content.clone() }))
+    }
+
+    /// A root has been opened: a choice that was being written there when the node fell is written to its end. What of
+    /// it stands there already is done; where somebody has edited since, it is given up, and the conflict stays open.
+    /// Says whether the look at the root has to wait for it.
+    pub(super) fn put_again(&mut self, step: &mut Step<'_>, location: LocationId) -> Result<bool, CoreError> {
+        let Some(put) = step.putting(location)? else { return Ok(false) };
+        let conduit = step.txn.conduit(put.job.conduit)?.filter(|conduit| !conduit.removed.value);
+        let ticket = self.ticket();
+        let leg = match &conduit {
+            Some(conduit) => self.put_leg(step, ticket, end(conduit, put.job.side), &put)?,
+            None => None,
+        };
+        let Some(leg) = leg else {
+            step.set_putting(location, None)?;
+            return Ok(false);
+        };
+        self.service.putting.insert(ticket, location);
+        step.out.push(Output::Put(leg));
+        Ok(true)
+    }
+
     /// An item at an own root, with what the own index knows of it.
     fn own_work(&self, step: &Step<'_>, root: &Root, index: u32, item: Item) -> Result<Option<Work>, CoreError> {
         let Ok(path) = root.dir.join(&item.path) else { return Ok(None) };
@@ -238,7 +301,9 @@ impl Core {
         failure: Option<String>,
     ) -> Result<(), CoreError> {
         let Some(location) = self.service.putting.remove(&ticket) else { return Ok(()) };
+        step.set_putting(location, None)?;
         self.note_written(step, location, written)?;
+        self.locations.scan_now(step.now, location);
         let reply = match failure {
             None => Ok(Reply::Done),
             Some(why) => Err(Fault::new(

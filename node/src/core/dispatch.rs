@@ -206,6 +206,7 @@ impl Core {
         record.progress.items_done = u64::from(dispatch.outcomes);
         record.progress.bytes_done = report.progress.bytes_done;
         record.progress.bytes_reused = report.progress.bytes_reused;
+        self.say_items(step, &record, &outcomes)?;
         step.txn.put_job_outcomes(&key, outcomes)?;
         let over = complete && matches!(report.state, JobState::Ended | JobState::Cancelled);
         record.state = match report.state {
@@ -263,6 +264,7 @@ impl Core {
             open.map(|index| (index, ItemOutcome::Skipped(reason.clone()))).collect();
         record.progress.items_done += outcomes.len() as u64;
         record.progress.items_skipped += outcomes.len() as u64;
+        self.say_items(step, &record, &outcomes)?;
         step.txn.put_job_outcomes(&key, outcomes)?;
         record.state = if *reason == SkipReason::Cancelled { JobState::Cancelled } else { JobState::Ended };
         Ok(step.txn.put_job(&record)?)

@@ -2,14 +2,19 @@
 //! is guessed afterwards from a status, and nothing depends on anybody listening.
 
 use serde::Serialize;
-use tidegate_protocol::file_sync::{GenerationTotals, JobKey, JobProgress, Verification};
+use tidegate_protocol::file_sync::{GenerationTotals, ItemOutcome, JobKey, JobProgress, SkipReason, Verification};
 use tidegate_protocol::id::{ConduitId, DeviceId, Label, LocationId};
+use tidegate_protocol::library_sync::Fact;
+use tidegate_storage::store::JobRecord;
 
 use super::io::Output;
 use super::{Core, CoreError, Step};
 
 /// Shortest time between two words about the progress of one job, in milliseconds: four a second.
 const PROGRESS_MS: u64 = 250;
+
+/// Items of one job that are told one by one.
+const ITEMS_TOLD_MAX: u32 = 1_000;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -32,6 +37,56 @@ pub enum Event {
     DevicePaired {
         /// Its name.
         device: Label,
+    },
+    /// A device is admitted, and has not been met here since.
+    #[serde(rename = "device.pending")]
+    DevicePending {
+        /// Its name.
+        device: Label,
+    },
+    /// A device is no member any more.
+    #[serde(rename = "device.revoked")]
+    DeviceRevoked {
+        /// Its name.
+        device: Label,
+    },
+    /// A device has signed a newer state of its index.
+    #[serde(rename = "library.head")]
+    Head {
+        /// Its name.
+        device: Label,
+        /// The last change in that state.
+        sequence: u64,
+    },
+    /// This replica holds all that a device has signed.
+    #[serde(rename = "library.caught_up")]
+    CaughtUp {
+        /// Its name.
+        device: Label,
+        /// The last change in that state.
+        sequence: u64,
+    },
+    /// What a device, location or conduit is to be was changed, here or elsewhere.
+    #[serde(rename = "config.changed")]
+    ConfigChanged {
+        /// `device`, `location` or `conduit`; `library` when all that a device says was loaded anew.
+        what: &'static str,
+        /// Its name.
+        name: Label,
+        /// The device that says so.
+        by: Label,
+    },
+    /// The watcher of an own location has lost events, or is gone: everything is looked at.
+    #[serde(rename = "location.watcher_lost")]
+    WatcherLost {
+        /// Its name.
+        location: Label,
+    },
+    /// The file system of an own location has no room for what a job was to put there.
+    #[serde(rename = "storage.low")]
+    StorageLow {
+        /// Its name.
+        location: Label,
     },
     /// An own location stands otherwise than before: `present`, `missing` or `replaced`.
     #[serde(rename = "location.state")]
@@ -91,6 +146,43 @@ pub enum Event {
         /// How many.
         conflicts: u64,
     },
+    /// A conflict is settled: nothing of it is left.
+    #[serde(rename = "conflict.resolved")]
+    Resolved {
+        /// `conduit:number`.
+        conflict: String,
+        /// Where it was, escaped for display.
+        path: String,
+    },
+    /// A plan can be looked at, and named.
+    #[serde(rename = "plan.ready")]
+    PlanReady {
+        /// Of which conduit.
+        conduit: Label,
+        /// Its name.
+        plan: String,
+        /// Items that put something.
+        copies: u64,
+        /// Items that remove something.
+        deletes: u64,
+    },
+    /// A plan that was named is not the plan any more.
+    #[serde(rename = "plan.stale")]
+    PlanStale {
+        /// Of which conduit.
+        conduit: Label,
+        /// Its name.
+        plan: String,
+    },
+    /// An item was done; told of the first thousand of a job.
+    #[serde(rename = "item.done")]
+    ItemDone(ItemTold),
+    /// An item was not done because something failed; told of the first thousand of a job.
+    #[serde(rename = "item.failed")]
+    ItemFailed(ItemTold),
+    /// An item was left as it was on purpose; told of the first thousand of a job.
+    #[serde(rename = "item.skipped")]
+    ItemSkipped(ItemTold),
     /// A job began.
     #[serde(rename = "job.started")]
     JobStarted {
@@ -135,6 +227,21 @@ pub enum Event {
     },
 }
 
+/// One item that has an outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ItemTold {
+    /// Of which job.
+    pub job: String,
+    /// Of which conduit.
+    pub conduit: Label,
+    /// As in [`super::command::ItemView`].
+    pub op: &'static str,
+    /// Below the conduit's root, escaped for display.
+    pub path: String,
+    /// Why it was not done.
+    pub why: Option<String>,
+}
+
 impl Event {
     /// Its kind, as people filter by it.
     pub const fn kind(&self) -> &'static str {
@@ -142,6 +249,19 @@ impl Event {
             Self::DeviceOnline { .. } => "device.online",
             Self::DeviceOffline { .. } => "device.offline",
             Self::DevicePaired { .. } => "device.paired",
+            Self::DevicePending { .. } => "device.pending",
+            Self::DeviceRevoked { .. } => "device.revoked",
+            Self::Head { .. } => "library.head",
+            Self::CaughtUp { .. } => "library.caught_up",
+            Self::ConfigChanged { .. } => "config.changed",
+            Self::WatcherLost { .. } => "location.watcher_lost",
+            Self::StorageLow { .. } => "storage.low",
+            Self::Resolved { .. } => "conflict.resolved",
+            Self::PlanReady { .. } => "plan.ready",
+            Self::PlanStale { .. } => "plan.stale",
+            Self::ItemDone(_) => "item.done",
+            Self::ItemFailed(_) => "item.failed",
+            Self::ItemSkipped(_) => "item.skipped",
             Self::Location { .. } => "location.state",
             Self::Scanned { .. } => "location.scan",
             Self::Opened { .. } => "generation.opened",
@@ -168,7 +288,60 @@ impl Step<'_> {
     }
 }
 
+impl Step<'_> {
+    /// Tells that a fact was stated that decides what a device, location or conduit is to be, and that a conflict is
+    /// settled.
+    pub(super) fn say_fact(&mut self, fact: &Fact, by: &Label) -> Result<(), CoreError> {
+        let (what, name) = match fact {
+            Fact::Device(device) => ("device", device.name.value.clone()),
+            Fact::Location(location) => ("location", location.name.clone()),
+            Fact::Conduit(conduit) => ("conduit", conduit.settings.name.value.clone()),
+            Fact::Conflict(met) => {
+                if met.settled_ms.is_some() {
+                    let conflict = format!("{}:{}", self.conduit_label(met.conduit)?, met.number);
+                    self.say(Event::Resolved { conflict, path: met.conflict.path.to_string() });
+                }
+                return Ok(());
+            }
+            Fact::Generation(_) | Fact::Ruling(_) => return Ok(()),
+        };
+        self.say(Event::ConfigChanged { what, name, by: by.clone() });
+        Ok(())
+    }
+}
+
 impl Core {
+    /// Tells what became of items of a job: of the first thousand, so that one job does not push everything else
+    /// out of the stream.
+    pub(super) fn say_items(
+        &self,
+        step: &mut Step<'_>,
+        record: &JobRecord,
+        outcomes: &[(u32, ItemOutcome)],
+    ) -> Result<(), CoreError> {
+        let key = record.spec.key;
+        let is_full = |(_, outcome): &(u32, ItemOutcome)| *outcome == ItemOutcome::Skipped(SkipReason::NoSpace);
+        if key.device == self.me && outcomes.iter().any(is_full) {
+            self.say_location(step, record.spec.target.location, |location| Event::StorageLow { location })?;
+        }
+        let told = || outcomes.iter().filter(|(index, _)| *index < ITEMS_TOLD_MAX);
+        let numbers = || told().map(|(index, _)| *index);
+        let (Some(first), Some(last)) = (numbers().min(), numbers().max()) else { return Ok(()) };
+        let items = step.txn.job_items(&key, first, (last - first + 1) as usize)?;
+        let conduit = step.conduit_label(key.conduit)?;
+        for (index, outcome) in told() {
+            let Some(item) = items.get((index - first) as usize) else { continue };
+            let (op, path) = (super::views::op_word(&item.action), item.path.to_string());
+            let item = |why| ItemTold { job: key.to_string(), conduit: conduit.clone(), op, path, why };
+            step.say(match outcome {
+                ItemOutcome::Done => Event::ItemDone(item(None)),
+                ItemOutcome::Skipped(reason) if is_failure(reason) => Event::ItemFailed(item(Some(reason.to_string()))),
+                ItemOutcome::Skipped(reason) => Event::ItemSkipped(item(Some(reason.to_string()))),
+            });
+        }
+        Ok(())
+    }
+
     pub(super) fn say_device(
         &self,
         step: &mut Step<'_>,
@@ -243,5 +416,24 @@ impl Core {
             Verification::Unverified | Verification::WaitingWatcher | Verification::WaitingLibrarySync => (false, 0),
         };
         self.say_conduit(step, conduit, |conduit| Event::Closed { conduit, generation, verified, remaining, totals })
+    }
+}
+
+/// Whether something went wrong, rather than that something was left alone on purpose.
+const fn is_failure(reason: &SkipReason) -> bool {
+    match reason {
+        SkipReason::WrongContent
+        | SkipReason::PermissionDenied
+        | SkipReason::NoSpace
+        | SkipReason::CopyFailed
+        | SkipReason::Unreachable
+        | SkipReason::Io(_) => true,
+        SkipReason::TargetChanged
+        | SkipReason::SourceChanged
+        | SkipReason::SourceGone
+        | SkipReason::BadName
+        | SkipReason::DirNotEmpty
+        | SkipReason::NotAllowed
+        | SkipReason::Cancelled => false,
     }
 }

@@ -240,7 +240,8 @@ impl Core {
                 &[&format!("tidegate plan {name}")],
             );
             self.answer(step, call.caller, Err(fault));
-            return Ok(());
+            let plan = wanted.clone();
+            return self.say_conduit(step, conduit.id, |conduit| Event::PlanStale { conduit, plan });
         }
         if plan.is_empty() && plan.in_use() > 0 {
             self.answer(step, call.caller, Err(in_use_fault(conduit, plan)));

@@ -14,6 +14,7 @@ use tidegate_protocol::path::{DirPath, EntryPath};
 use tidegate_storage::store::DecidingRows;
 
 use super::dispatch::GENERATIONS_KEPT;
+use super::events::Event;
 use super::io::Resolved;
 use super::{Core, CoreError, Step};
 
@@ -73,6 +74,11 @@ impl Step<'_> {
 impl Core {
     /// Keeps a shown plan, so that it can be named; plans that nothing refers to any more go.
     pub(super) fn keep_plan(&mut self, step: &mut Step<'_>, conduit: &Conduit, plan: &Plan) -> Result<(), CoreError> {
+        if step.shown(conduit.id)? != Some(plan.id) {
+            let (name, totals) = (plan.id.short(), plan.totals);
+            let (copies, deletes) = (totals.copies, totals.deletes);
+            self.say_conduit(step, conduit.id, |conduit| Event::PlanReady { conduit, plan: name, copies, deletes })?;
+        }
         if let Some(shown) = step.shown(conduit.id)?.filter(|shown| *shown != plan.id) {
             step.set_shown(conduit.id, plan.id)?;
             self.forget_plan(step, conduit.id, &shown)?;

@@ -284,6 +284,11 @@ impl Core {
             }
         }
         step.txn.set_newest(head.device, signed)?;
+        let known = state.as_ref().and_then(|state| state.newest.as_ref()).map(|known| known.trusted().reference());
+        if known != Some(head.reference()) {
+            let sequence = head.sequence.0;
+            self.say_device(step, head.device, |device| Event::Head { device, sequence })?;
+        }
         // The same rows under a newer status: what is held is a state of the newer head as well.
         let level = state.is_some_and(|s| s.rests.is_some() && s.reference(head.device) == head.reference());
         if level && step.txn.rest(head.device, signed)?.is_err() {

@@ -10,6 +10,7 @@ use tidegate_protocol::file_sync::NameRules;
 use tidegate_protocol::id::LocationId;
 use tidegate_protocol::index::{Entry, EntryKind, EntryState, Location, Observation, Observed, StatMark};
 use tidegate_protocol::library_sync::{LocationStatus, RootState, Unsettled};
+use tidegate_protocol::limits::ANSWER_MS_MAX;
 use tidegate_protocol::path::EntryPath;
 use tidegate_storage::store::{Announced, Change, Known};
 
@@ -156,6 +157,20 @@ impl Locations {
         }
     }
 
+    /// Puts the full scan that is due off, for something that is about to be written there and told.
+    fn scan_later(&mut self, now: Now, id: LocationId) {
+        if let Some(due) = self.own.get_mut(&id).and_then(|own| own.scan_due.as_mut()) {
+            due.at_ms = now.monotonic_ms + ANSWER_MS_MAX;
+        }
+    }
+
+    /// A full scan that is due need not wait any more.
+    pub(super) fn scan_now(&mut self, now: Now, id: LocationId) {
+        if let Some(due) = self.own.get_mut(&id).and_then(|own| own.scan_due.as_mut()) {
+            due.at_ms = due.at_ms.min(now.monotonic_ms);
+        }
+    }
+
     /// Whether all of these barriers were answered and nothing is left to look at.
     pub(super) fn are_quiet(&self, barriers: &[(LocationId, u64)]) -> bool {
         self.have_answered(barriers, OwnLocation::is_quiet)
@@ -211,6 +226,7 @@ impl Core {
         own.opening = false;
         let news = own.root != state;
         own.root = state;
+        let blind = own.watched && !watched;
         own.watched = watched;
         // Whoever was asked before is gone with the old root.
         own.asked_barrier = own.drained;
@@ -231,8 +247,14 @@ impl Core {
             };
             self.say_location(step, id, |location| Event::Location { location, state })?;
         }
+        if blind {
+            self.say_location(step, id, |location| Event::WatcherLost { location })?;
+        }
         if news && state == RootState::Present {
             self.clean_again(step, id)?;
+            if self.put_again(step, id)? {
+                self.locations.scan_later(step.now, id);
+            }
         }
         Ok(())
     }
@@ -258,7 +280,7 @@ impl Core {
         if overflow || own.dirty.len() + paths.len() > DIRTY_PATHS_MAX {
             own.scan_due.get_or_insert(ScanDue { at_ms: now });
             own.dirty.clear();
-            return Ok(());
+            return self.say_location(step, id, |location| Event::WatcherLost { location });
         }
         let tree = step.txn.tree(self.me, id)?;
         for path in paths {

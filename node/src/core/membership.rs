@@ -7,6 +7,7 @@ use tidegate_protocol::time::{Stamp, Stamped};
 use tidegate_storage::store::Change;
 
 use super::command::{Fault, FaultCode, Reply};
+use super::events::Event;
 use super::io::Output;
 use super::{Core, CoreError, Step};
 
@@ -81,7 +82,7 @@ impl Core {
             self.adopt_library(step, library)?;
         }
         self.put_device(step, device, Some(name), Some(DeviceState::Member))?;
-        step.say(super::events::Event::DevicePaired { device: name.clone() });
+        step.say(Event::DevicePaired { device: name.clone() });
         self.refresh_members(step)
     }
 
@@ -128,8 +129,13 @@ impl Core {
         }
         let before = std::mem::replace(&mut self.library.members, members.clone());
         let newly: Vec<DeviceId> = members.difference(&before).copied().collect();
+        let left: Vec<DeviceId> = before.difference(&members).copied().collect();
         step.out.push(Output::Members { library: step.library()?, devices: members });
+        for device in left {
+            self.say_device(step, device, |device| Event::DeviceRevoked { device })?;
+        }
         for device in newly {
+            self.say_device(step, device, |device| Event::DevicePending { device })?;
             if let Some(address) = step.address(device)? {
                 step.out.push(Output::Remember { device, address });
             }

@@ -9,13 +9,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_protocol::id::{ConduitId, DeviceId, Epoch, LocationId, Sequence};
-use tidegate_protocol::library_sync::{FactKey, Head, Row, RowBody, RowKey, SignedHead};
+use tidegate_protocol::library_sync::{Fact, FactKey, Head, Row, RowBody, RowKey, SignedHead};
 use tidegate_protocol::limits::{
     INDEX_ROWS_BURST, INDEX_ROWS_PER_S, PAGES_HELD_MAX, ROWS_BYTES_MAX, ROWS_PER_ANSWER_MAX,
 };
 use tidegate_protocol::wire::{self, RefusalCode, Request, Response, Rows};
 use tidegate_storage::store::{AuthorState, Refusal};
 
+use super::events::Event;
 use super::io::Ticket;
 use super::{Asked, Core, CoreError, Step};
 use crate::env::NetworkError;
@@ -295,7 +296,10 @@ impl Core {
         }
         let news = News::of(&pages.rows);
         match step.txn.apply_rows(author, asked.epoch, pages.base, pages.upto, pages.rows, Some(&rows.head))? {
-            Ok(()) => self.tell_news(step, news),
+            Ok(()) => {
+                self.say_caught_up(step, author, head)?;
+                self.tell_news(step, author, news)?;
+            }
             // Another answer came first, or the author began anew: not the bringer's fault.
             Err(Refusal::Gap { .. } | Refusal::Epoch) => {}
             Err(refusal) if asked.peer == author => {
@@ -319,6 +323,7 @@ impl Core {
             Ok(()) if complete.is_some() => {
                 self.library.pulls.bringers.remove(&author);
                 self.library.pulls.strict.remove(&author);
+                self.say_caught_up(step, author, head)?;
                 self.arrived(step, author, epoch)
             }
             Ok(()) => {
@@ -358,15 +363,25 @@ impl Core {
         let theirs = step.txn.locations()?.into_iter().filter(|location| location.owner == author);
         self.locations.changed.extend(theirs.map(|location| location.id));
         self.library.devices_changed = true;
-        Ok(())
+        self.say_device(step, author, |by| Event::ConfigChanged { what: "library", name: by.clone(), by })
     }
 
-    fn tell_news(&mut self, step: &Step<'_>, news: News) {
-        self.library.devices_changed |= news.facts;
+    fn say_caught_up(&self, step: &mut Step<'_>, author: DeviceId, head: &Head) -> Result<(), CoreError> {
+        let sequence = head.sequence.0;
+        self.say_device(step, author, |device| Event::CaughtUp { device, sequence })
+    }
+
+    fn tell_news(&mut self, step: &mut Step<'_>, author: DeviceId, news: News) -> Result<(), CoreError> {
+        self.library.devices_changed |= !news.facts.is_empty();
+        let by = self.device_label(step, author)?;
+        for fact in &news.facts {
+            step.say_fact(fact, &by)?;
+        }
         for conduit in news.conduits {
             self.schedule_now(step, conduit);
         }
         self.locations.changed.extend(news.touched);
+        Ok(())
     }
 
     fn mistrust(&mut self, step: &Step<'_>, asked: RowsAsked, why: &str) {
@@ -384,7 +399,7 @@ pub(super) fn is_forked(state: &AuthorState) -> bool {
 
 /// What rows are about, for the other rooms.
 struct News {
-    facts: bool,
+    facts: Vec<Fact>,
     conduits: BTreeSet<ConduitId>,
     touched: BTreeSet<LocationId>,
 }
@@ -392,10 +407,17 @@ struct News {
 impl News {
     fn of(rows: &[Row]) -> Self {
         Self {
-            facts: rows.iter().any(|row| matches!(row.body, RowBody::Fact(_))),
+            facts: rows.iter().filter_map(fact_of).collect(),
             conduits: rows.iter().filter_map(conduit_of).collect(),
             touched: rows.iter().filter_map(location_of).collect(),
         }
+    }
+}
+
+fn fact_of(row: &Row) -> Option<Fact> {
+    match &row.body {
+        RowBody::Fact(fact) => Some(fact.clone()),
+        RowBody::Entry(_) => None,
     }
 }
 

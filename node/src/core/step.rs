@@ -7,6 +7,7 @@ use tidegate_protocol::codec;
 use tidegate_protocol::file_sync::{Action, Baseline, Conduit, Item, ItemOutcome, JobKind, Plan, PlanId, SkipReason};
 use tidegate_protocol::id::{ConduitId, DeviceId, Epoch, Label, LibraryId, LocationId};
 use tidegate_protocol::index::EntryState;
+use tidegate_protocol::library_sync::Fact;
 use tidegate_protocol::path::EntryPath;
 use tidegate_protocol::time::Stamp;
 use tidegate_storage::disk::RootIdentity;
@@ -44,7 +45,16 @@ impl Step<'_> {
     /// States own changes.
     pub(super) fn put(&mut self, changes: Vec<Change>) -> Result<(), CoreError> {
         let before = self.own_author()?.upto;
-        self.own_rows_changed |= self.txn.put_own(changes)? != before;
+        let facts: Vec<Fact> = changes.iter().filter_map(Change::as_fact).cloned().collect();
+        let is_news = self.txn.put_own(changes)? != before;
+        self.own_rows_changed |= is_news;
+        if is_news && !facts.is_empty() {
+            let me = self.txn.device();
+            let by = self.txn.device_fact(me)?.map_or_else(|| Label::lossy(&me.short()), |own| own.name.value);
+            for fact in &facts {
+                self.say_fact(fact, &by)?;
+            }
+        }
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use tidegate_protocol::time::Stamped;
 use tidegate_storage::store::Change;
 
 use super::command::{Fault, FaultCode, Reply};
+use super::events::Event;
 use super::file_sync::Purpose;
 use super::history::Note;
 use super::io::{Output, Resolved, Ticket};
@@ -115,6 +116,8 @@ impl Core {
                 format!("the ends have changed since; the plan is now {}", plan.id.short()),
                 &[&format!("tidegate gen undo {} {} --dry-run", conduit.settings.name.value, call.number)],
             );
+            let plan = wanted.clone();
+            self.say_conduit(step, conduit.id, |conduit| Event::PlanStale { conduit, plan })?;
             return refuse(step, call.ticket, fault);
         }
         if !call.dry_run && !plan.halts.is_empty() && !approved {

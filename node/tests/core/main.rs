@@ -8,6 +8,7 @@ mod audit;
 mod bulk;
 mod busy;
 mod crash;
+mod events;
 mod files;
 mod harness;
 mod hostile;

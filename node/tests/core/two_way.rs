@@ -5,7 +5,7 @@ use tidegate_protocol::file_sync::{ConflictStrategy, Decision, Schedule, SyncMod
 use tidegate_protocol::id::LocationId;
 use tidegate_protocol::index::Rights;
 
-use crate::harness::{A, B, C, World, file, label};
+use crate::harness::{A, B, C, World, file, label, path};
 
 /// Two devices with a bidirectional conduit that holds these files on both ends.
 fn agreed(files: &[(&str, &str)], strategy: ConflictStrategy) -> (World, LocationId, LocationId) {
@@ -79,6 +79,36 @@ fn both_edits_of_one_path_are_kept_on_both_ends_and_the_conflict_waits_until_it_
         panic!()
     };
     assert!(conflicts.is_empty());
+}
+
+#[test]
+fn a_choice_that_was_being_written_when_the_node_fell_is_written_to_its_end_or_given_up_for_an_edit() {
+    for edited in [false, true] {
+        let (mut world, source, target) = agreed(&[("f.txt", "base")], ConflictStrategy::CreateConflictFile);
+        world.write(A, source, "f.txt", "A's");
+        world.write(B, target, "f.txt", "B's");
+        world.sync_through();
+        world.run_for(5_000);
+        // The wish is committed, and the power goes before anything of it is done.
+        world.nodes[B].crash_at = Some(world.nodes[B].steps + 1);
+        let choice = Choice::Content(b"merged".to_vec());
+        if edited {
+            world.tree(B, target).write(&path("f.txt"), b"edited since");
+        }
+        world.call(B, Command::ResolveConflict { conflict: "docs:1".to_owned(), choice });
+        world.run_for(5_000);
+        world.sync_through().unwrap();
+        let files = world.files(B, target);
+        assert_eq!(world.files(A, source), files, "{}", world.tail());
+        if edited {
+            assert_eq!((files["f.txt"].as_str(), files.len()), ("edited since", 2), "both are kept");
+        } else {
+            assert_eq!(files, [file("f.txt", "merged")].into());
+        }
+        world.crash(B);
+        world.run_for(5_000);
+        assert_eq!(world.sync_through(), None, "it is not written again");
+    }
 }
 
 #[test]

@@ -39,6 +39,14 @@ impl Change {
         }
     }
 
+    /// The fact, if it is about none of the entries.
+    pub const fn as_fact(&self) -> Option<&Fact> {
+        match &self.body {
+            RowBody::Entry(_) => None,
+            RowBody::Fact(fact) => Some(fact),
+        }
+    }
+
     /// Any other fact.
     pub fn fact(fact: Fact) -> Self {
         Self { key: RowKey::Fact(fact.key()), body: RowBody::Fact(fact), mark: None }

@@ -60,6 +60,7 @@ impl World {
             written.extend(wrote);
             if outcome != ItemOutcome::Done {
                 failure = Some(format!("{outcome:?}"));
+                break;
             }
             let touched: Vec<EntryPath> = work.from.iter().chain([&work.path]).cloned().collect();
             self.hint(index, leg.location, touched);

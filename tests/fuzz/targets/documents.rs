@@ -1,0 +1,9 @@
+//! Fuzzes `face::documents`.
+
+#![no_main]
+
+#[allow(dead_code, reason = "each target uses one function")]
+#[path = "../../src/fuzz/face.rs"]
+mod face;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| face::documents(bytes));
