@@ -85,6 +85,13 @@ fn requests_have_these_bytes() {
         (Request::JobStatus { job: job(), outcomes_from: 3 }, "05c0*16 ac02d1*32 010003"),
         (Request::JobControl { job: job(), control: JobControl::Cancel }, "06c0*16 ac02d1*32 010002"),
         (Request::Coordinate { conduit: ConduitId::from_bytes([0xc0; 16]), what }, "07c0*16 0000b0ea01"),
+        (
+            Request::Coordinate {
+                conduit: ConduitId::from_bytes([0xc0; 16]),
+                what: Coordinate::Why { path: path("a"), wait_ms: 5 },
+            },
+            "07c0*16 02016105",
+        ),
         (Request::Fetch(Fetch { job: job(), wants: vec![want] }), "08c0*16 ac02d1*32 0100010178ee*32 0005"),
         (Request::Look { location: LocationId::from_bytes([0x22; 16]), paths: vec![path("a")] }, "0a22*16 010161"),
     ] {
@@ -107,6 +114,7 @@ fn responses_have_these_bytes() {
         (Response::Outline { chunks: vec![[3; 32]] }, "060103*32 "),
         (Response::Refused(Refusal::new(RefusalCode::Fenced, "no")), "0804026e6f"),
         (Response::Looking, "09"),
+        (Response::Shown(vec![1, 2]), "0b020102"),
     ] {
         assert_eq!(shown(&response.encode()), golden);
         assert_eq!(Response::decode(&response.encode()), Ok(response));

@@ -171,5 +171,10 @@ fn why_names_the_rule_and_what_the_last_run_did() -> Outcome {
         &format!("it was installed: {why}"),
     )?;
     let in_words = mesh.devices[0].must(["why", text(&mesh.file(0, "a"))?])?.stdout;
-    check(in_words.contains("because: one end's version has seen the other's"), &in_words)
+    check(in_words.contains("because: one end's version has seen the other's"), &in_words)?;
+    // The other end asks the device that runs the conduit.
+    let there = mesh.devices[1].json(["why", text(&mesh.file(1, "a"))?])?;
+    check(there["rule"] == why["rule"] && there["planned"] == why["planned"], &format!("the same there: {there}"))?;
+    let plans: Vec<_> = mesh.devices.iter().map(|device| device.json(["plan", "notes"])).collect::<Result<_, _>>()?;
+    check(plans[0]["plan"] == plans[1]["plan"], &format!("one law, one plan: {} {}", plans[0], plans[1]))
 }

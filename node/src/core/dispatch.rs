@@ -3,11 +3,12 @@
 //! A job on this device is handed to [`super::applying`] directly; one on another device goes by requests that
 //! may be repeated at will: the other side answers with how much it has, and that is where this side goes on.
 
+use tidegate_protocol::codec;
 use tidegate_protocol::file_sync::{
     Conduit, DirectionalOps, ItemOutcome, JobKey, JobKind, JobState, Plan, Root, Side, SkipReason,
 };
 use tidegate_protocol::id::{ConduitId, DeviceId};
-use tidegate_protocol::limits::{ITEMS_BYTES_MAX, ITEMS_PER_FRAME_MAX};
+use tidegate_protocol::limits::{FRAME_BYTES_MAX, ITEMS_BYTES_MAX, ITEMS_PER_FRAME_MAX};
 use tidegate_protocol::path::EntryPath;
 use tidegate_protocol::wire::{JobReport, Refusal, RefusalCode, Request, Response};
 use tidegate_storage::store::JobRecord;
@@ -21,6 +22,9 @@ use crate::env::NetworkError;
 const AGAIN_MS: u64 = 1_000;
 /// Generations of a conduit whose items are kept for `gen show`.
 pub(super) const GENERATIONS_KEPT: u64 = 100;
+
+/// Bytes of a plan or an explanation that is sent to another device; the rest of the frame is its envelope.
+const SHOWN_BYTES_MAX: usize = FRAME_BYTES_MAX - 64;
 
 /// Both roots, from the point of view of the device that changes.
 pub(super) struct Ends<'a> {
@@ -320,6 +324,14 @@ const fn is_over(state: JobState) -> bool {
 pub(super) fn coordinated(reply: Result<Reply, Fault>) -> Response {
     match reply {
         Ok(Reply::Started(started)) => Response::Coordinated { generation: started.generation },
+        Ok(shown @ (Reply::Plan(_) | Reply::Why(_))) => {
+            let bytes = codec::encode(&shown);
+            if bytes.len() > SHOWN_BYTES_MAX {
+                let why = "it is too large to be sent; it can be seen on the device that runs the conduit";
+                return Response::Refused(Refusal::new(RefusalCode::NotAllowed, why));
+            }
+            Response::Shown(bytes)
+        }
         Ok(_) => Response::Coordinated { generation: None },
         Err(fault) => {
             let code = match fault.code {

@@ -31,11 +31,11 @@ use crate::env::Now;
 #[derive(Debug, Clone)]
 pub(super) enum Purpose {
     /// A person wants to see the plan.
-    Plan(Ticket),
+    Plan(Caller),
     /// `sync_now`.
     Sync(SyncCall),
     /// A person wants to know why a path stands as it does.
-    Why(Ticket, EntryPath),
+    Why(Caller, EntryPath),
     /// A generation's jobs are done; was it enough?
     Verify(u64),
     /// A person wants a generation undone.
@@ -73,7 +73,7 @@ pub(super) struct SyncCall {
     pub(super) approve: bool,
 }
 
-/// Who waits for an answer.
+/// Who waits for an answer: here, or at another device.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Caller {
     /// A person at this device.
@@ -201,18 +201,18 @@ impl Core {
             return self.give_up(step, attempt, None);
         };
         match attempt.purpose {
-            Purpose::Plan(ticket) => {
+            Purpose::Plan(caller) => {
                 self.keep_plan(step, &conduit, &resolved.plan)?;
                 let view = self.plan_view(step, &conduit, resolved.plan)?;
-                step.out.push(Output::Reply { ticket, reply: Ok(Reply::Plan(Box::new(view))) });
+                self.answer(step, Some(caller), Ok(Reply::Plan(Box::new(view))));
                 Ok(())
             }
-            Purpose::Why(ticket, path) => {
+            Purpose::Why(caller, path) => {
                 let view = self.why_view(step, &conduit, &path, &mut resolved)?;
                 let reply = view.map(|view| Reply::Why(Box::new(view))).ok_or_else(|| {
                     Fault::new(FaultCode::Internal, "the path was not explained", "this is a mistake in Tidegate", &[])
                 });
-                step.out.push(Output::Reply { ticket, reply });
+                self.answer(step, Some(caller), reply);
                 Ok(())
             }
             Purpose::Sync(call) => self.on_sync_plan(step, &conduit, &call, &resolved),
@@ -305,9 +305,7 @@ impl Core {
             &["tidegate conduit show NAME", "tidegate location list"],
         );
         match attempt.purpose {
-            Purpose::Plan(ticket) | Purpose::Why(ticket, _) => {
-                step.out.push(Output::Reply { ticket, reply: Err(fault) });
-            }
+            Purpose::Plan(caller) | Purpose::Why(caller, _) => self.answer(step, Some(caller), Err(fault)),
             Purpose::Sync(call) => self.answer(step, call.caller, Err(fault)),
             Purpose::Verify(number) => self.close_unproven(step, attempt.conduit, number)?,
             Purpose::Undo(call) => step.out.push(Output::Reply { ticket: call.ticket, reply: Err(fault) }),
@@ -473,9 +471,7 @@ impl Core {
             ),
         };
         match attempt.purpose {
-            Purpose::Plan(ticket) | Purpose::Why(ticket, _) => {
-                step.out.push(Output::Reply { ticket, reply: Err(fault) });
-            }
+            Purpose::Plan(caller) | Purpose::Why(caller, _) => self.answer(step, Some(caller), Err(fault)),
             Purpose::Sync(call) => {
                 self.answer(step, call.caller, Err(fault));
                 if call.caller.is_none() {

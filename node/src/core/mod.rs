@@ -152,6 +152,7 @@ enum Asked {
     Job(tidegate_protocol::file_sync::JobKey),
     Coordinate(Ticket, Label),
     Control(Ticket),
+    Shown(Ticket),
     Look { conduit: ConduitId, device: DeviceId },
     Audit(ConduitId),
 }

@@ -1,5 +1,6 @@
 //! Commands of people, requests of members, answers of members: each to the room that it belongs to.
 
+use tidegate_protocol::codec;
 use tidegate_protocol::file_sync::{Conduit, NameRules, PlanId};
 use tidegate_protocol::id::{DeviceId, Label};
 use tidegate_protocol::index::{DeviceState, Grant, Location, Rights};
@@ -16,6 +17,10 @@ use super::{Asked, Core, CoreError, Step};
 use crate::env::NetworkError;
 
 type Answer = Result<Result<Reply, Fault>, CoreError>;
+
+/// How long a device that asks on behalf of a person is let wait for the gate, in milliseconds: it waits for an answer
+/// no longer than for any other.
+const PEER_WAIT_MS_MAX: u64 = tidegate_protocol::limits::ANSWER_MS_MAX / 2;
 
 /// Takes the value, or answers with the fault.
 macro_rules! named {
@@ -183,22 +188,26 @@ impl Core {
         wait_ms: u64,
     ) -> Result<(), CoreError> {
         match self.conduit_named(step, name)? {
-            Ok(conduit) if conduit.coordinator() == self.me => {
-                self.attempt(step, conduit.id, Purpose::Plan(ticket), Some(wait_ms));
-            }
-            Ok(conduit) => {
-                let device = self.device_label(step, conduit.coordinator())?;
-                let fault = Fault::new(
-                    FaultCode::Refused,
-                    format!("{name} is planned on {device}; nothing was changed"),
-                    "the source's device resolves a conduit, since its index is nearest to its disk",
-                    &[&format!("on {device}: tidegate plan {name}")],
-                );
-                step.out.push(Output::Reply { ticket, reply: Err(fault) });
-            }
+            Ok(conduit) => self.show(step, ticket, &conduit, Coordinate::Plan { wait_ms }),
             Err(fault) => step.out.push(Output::Reply { ticket, reply: Err(fault) }),
         }
         Ok(())
+    }
+
+    /// Resolves for a person who wants to see what comes of it: here, or at the device that runs the conduit, as what
+    /// both ends last agreed on is known there alone.
+    pub(super) fn show(&mut self, step: &mut Step<'_>, ticket: Ticket, conduit: &Conduit, what: Coordinate) {
+        match self.remote_coordinator(conduit) {
+            Ok(None) => {
+                let (purpose, wait_ms) = purpose(what, Caller::Person(ticket));
+                self.attempt(step, conduit.id, purpose, Some(wait_ms));
+            }
+            Ok(Some(device)) => {
+                let request = Request::Coordinate { conduit: conduit.id, what };
+                self.ask(step, device, request, Asked::Shown(ticket));
+            }
+            Err(fault) => step.out.push(Output::Reply { ticket, reply: Err(fault) }),
+        }
     }
 
     fn on_sync_command(
@@ -322,11 +331,18 @@ impl Core {
                 },
                 Request::Coordinate { conduit, what } => match step.txn.conduit(conduit)? {
                     Some(conduit) if !conduit.removed.value && conduit.coordinator() == self.me => {
-                        let Coordinate::Sync { plan, wait_ms } = what;
-                        let call = SyncCall { caller: Some(Caller::Peer(ticket)), plan, approve: false };
-                        // The asker waits for an answer no longer than for any other.
-                        let wait_ms = wait_ms.min(tidegate_protocol::limits::ANSWER_MS_MAX / 2);
-                        return self.sync_now(step, &conduit, call, wait_ms);
+                        let caller = Caller::Peer(ticket);
+                        return match what {
+                            Coordinate::Sync { plan, wait_ms } => {
+                                let call = SyncCall { caller: Some(caller), plan, approve: false };
+                                self.sync_now(step, &conduit, call, wait_ms.min(PEER_WAIT_MS_MAX))
+                            }
+                            Coordinate::Plan { .. } | Coordinate::Why { .. } => {
+                                let (purpose, wait_ms) = purpose(what, caller);
+                                self.attempt(step, conduit.id, purpose, Some(wait_ms.min(PEER_WAIT_MS_MAX)));
+                                Ok(())
+                            }
+                        };
                     }
                     Some(_) | None => refuse(RefusalCode::NotFound, "no such conduit here"),
                 },
@@ -370,6 +386,14 @@ impl Core {
                     Ok(Response::Coordinated { generation }) => {
                         Ok(Reply::Started(super::command::Started { conduit: name, generation, conflicts: 0 }))
                     }
+                    other => Err(self.remote_fault(other)),
+                };
+                step.out.push(Output::Reply { ticket, reply });
+                Ok(())
+            }
+            Some(Asked::Shown(ticket)) => {
+                let reply = match result {
+                    Ok(Response::Shown(bytes)) => shown(&bytes),
                     other => Err(self.remote_fault(other)),
                 };
                 step.out.push(Output::Reply { ticket, reply });
@@ -459,6 +483,27 @@ impl Core {
         self.put_location(step, Location { removed: true, grants: Vec::new(), ..location })?;
         self.close_location(step, id);
         Ok(Ok(Reply::Done))
+    }
+}
+
+/// What a caller wants of a conduit, and how long it may wait.
+fn purpose(what: Coordinate, caller: Caller) -> (Purpose, u64) {
+    match what {
+        Coordinate::Plan { wait_ms } => (Purpose::Plan(caller), wait_ms),
+        Coordinate::Why { path, wait_ms } => (Purpose::Why(caller, path), wait_ms),
+        Coordinate::Sync { plan, wait_ms } => {
+            (Purpose::Sync(SyncCall { caller: Some(caller), plan, approve: false }), wait_ms)
+        }
+    }
+}
+
+/// What a coordinator answered to be shown: a plan or an explanation, and nothing else.
+fn shown(bytes: &[u8]) -> Result<Reply, Fault> {
+    match codec::decode::<Reply>(bytes) {
+        Ok(reply @ (Reply::Plan(_) | Reply::Why(_))) => Ok(reply),
+        Ok(_) | Err(_) => {
+            Err(super::dispatch::fault_of(&Refusal::new(RefusalCode::Malformed, "an answer to something else")))
+        }
     }
 }
 

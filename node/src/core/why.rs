@@ -3,9 +3,9 @@
 
 use tidegate_protocol::file_sync::{Conduit, Item, ItemOutcome, Side};
 use tidegate_protocol::path::EntryPath;
+use tidegate_protocol::wire::Coordinate;
 
 use super::command::{DoneView, Fault, FaultCode, PlannedView, WhyView};
-use super::file_sync::Purpose;
 use super::io::{Output, Resolved, Ticket};
 use super::views::op_word;
 use super::{Core, CoreError, Step};
@@ -24,8 +24,13 @@ impl Core {
         wait_ms: u64,
     ) -> Result<(), CoreError> {
         let me = self.me;
-        match self.find_path(step, conduit, path, |conduit| conduit.coordinator() == me)? {
-            Ok((conduit, path)) => self.attempt(step, conduit.id, Purpose::Why(ticket, path), Some(wait_ms)),
+        // A conduit that this device runs is meant before one that it only shares.
+        let mut found = self.find_path(step, conduit, path, |conduit| conduit.coordinator() == me)?;
+        if found.is_err() {
+            found = self.find_path(step, conduit, path, |_| true)?;
+        }
+        match found {
+            Ok((conduit, path)) => self.show(step, ticket, &conduit, Coordinate::Why { path, wait_ms }),
             Err(fault) => step.out.push(Output::Reply { ticket, reply: Err(fault) }),
         }
         Ok(())

@@ -145,7 +145,7 @@ fn wrong(response: &Response) -> FetchError {
         Response::Rows(_) => "rows",
         Response::JobAccepted { .. } => "a job's acceptance",
         Response::JobStatus(_) => "a job's status",
-        Response::Coordinated { .. } => "a coordinator's answer",
+        Response::Coordinated { .. } | Response::Shown(_) => "a coordinator's answer",
         Response::Outline { .. } => "an outline",
         Response::Pieces(_) => "content",
         Response::Refused(_) => "a refusal",

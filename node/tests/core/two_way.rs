@@ -1,6 +1,6 @@
 //! Bidirectional conduits between cores: what travels both ways, what conflicts, and when all is quiet.
 
-use tidegate::core::command::{Choice, Command, ConduitChange, NewConduit, Reply};
+use tidegate::core::command::{Choice, Command, ConduitChange, FaultCode, NewConduit, Reply};
 use tidegate_protocol::file_sync::{ConflictStrategy, Decision, Schedule, SyncMode, Verification};
 use tidegate_protocol::id::LocationId;
 use tidegate_protocol::index::Rights;
@@ -9,7 +9,7 @@ use crate::harness::{A, B, C, World, file, label, path};
 
 /// Two devices with a bidirectional conduit that holds these files on both ends.
 fn agreed(files: &[(&str, &str)], strategy: ConflictStrategy) -> (World, LocationId, LocationId) {
-    let mut world = World::new(2);
+    let mut world = World::new(3);
     world.pair(A, B);
     let (source, target) = world.link(A, B);
     let change = ConduitChange { strategy: Some(strategy), ..ConduitChange::default() };
@@ -109,6 +109,26 @@ fn a_choice_that_was_being_written_when_the_node_fell_is_written_to_its_end_or_g
         world.run_for(5_000);
         assert_eq!(world.sync_through(), None, "it is not written again");
     }
+}
+
+#[test]
+fn a_plan_and_the_reason_for_a_path_are_had_from_any_device_that_reaches_the_coordinator() {
+    let (mut world, source, _) = agreed(&[("f", "base")], ConflictStrategy::CreateConflictFile);
+    world.pair(A, C);
+    world.write(A, source, "f", "A's");
+    world.run_for(5_000);
+    let plan = Command::Plan { conduit: "docs".to_owned(), wait_ms: 5_000 };
+    let why = Command::Why { conduit: Some("docs".to_owned()), path: "f".to_owned(), wait_ms: 5_000 };
+    let mut plans = Vec::new();
+    for on in [A, B, C] {
+        let Reply::Plan(view) = world.tell(on, plan.clone()) else { panic!() };
+        plans.push(view.plan.id);
+        let Reply::Why(view) = world.tell(on, why.clone()) else { panic!() };
+        assert_eq!((view.path.as_str(), view.planned.len()), ("f", 1), "asked on {on}");
+    }
+    assert!(plans.iter().all(|id| *id == plans[0]), "one law, one plan");
+    world.cut(A, B);
+    assert_eq!(world.refused(B, plan).code, FaultCode::Unreachable);
 }
 
 #[test]

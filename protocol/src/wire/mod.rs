@@ -192,6 +192,18 @@ pub enum Coordinate {
         /// How long to wait for the gate, in milliseconds.
         wait_ms: u64,
     },
+    /// Resolves and shows; changes nothing. Answered by [`Response::Shown`].
+    Plan {
+        /// How long to wait for the gate, in milliseconds.
+        wait_ms: u64,
+    },
+    /// Explains the fate of a path; changes nothing. Answered by [`Response::Shown`].
+    Why {
+        /// Below the conduit's roots.
+        path: EntryPath,
+        /// How long to wait for the gate, in milliseconds.
+        wait_ms: u64,
+    },
 }
 
 /// Asks for contents of one conduit's source, or of a later member that holds them.
@@ -293,6 +305,8 @@ pub enum Response {
         /// What was found.
         findings: Option<Vec<Finding>>,
     },
+    /// To `Coordinate`: what the person who asked is shown, in the form in which nodes of one version answer people.
+    Shown(#[serde(with = "serde_bytes")] Vec<u8>),
 }
 
 /// Rows of one device's log, with the head of the state they lead to.
@@ -394,7 +408,7 @@ impl Response {
     /// Reads a frame. Content frames are not re-encoded to check their form: their bytes are checked
     /// against a content hash, and nothing is signed or compared by encoding.
     pub fn decode(frame: &[u8]) -> Result<Self, FrameError> {
-        const PIECES: u8 = 8;
+        const PIECES: u8 = 7;
         if frame.first() == Some(&PIECES) { Ok(codec::decode_stored(frame)?) } else { Ok(codec::decode(frame)?) }
     }
 }
