@@ -15,7 +15,7 @@ use toml::Spanned;
 
 use crate::plan::words::{LineError, nearest};
 use crate::plan::{
-    ConduitPlan, Content, DevicePlan, End, Expect, Expected, LocationPlan, Millis, NetworkPlan, Plan, chosen, step,
+    Chosen, ConduitPlan, Content, DevicePlan, End, Expect, Expected, LocationPlan, Millis, NetworkPlan, Plan, step,
 };
 
 /// Most devices of a plan: as many as a library may have.
@@ -136,8 +136,7 @@ struct RawConduit {
     runs: Option<Spanned<String>>,
     delete: Option<Spanned<String>>,
     strategy: Option<Spanned<String>>,
-    #[serde(default)]
-    select: Vec<Spanned<String>>,
+    select: Option<Vec<Chosen>>,
     #[serde(default = "yes")]
     approves: bool,
 }
@@ -378,11 +377,7 @@ impl Reader<'_> {
             schedule: raw.runs.as_ref().map_or(Ok(Schedule::Instant { settle_ms: 500 }), schedule)?,
             delete_mode: one_of(raw.delete.as_ref(), &deletes)?,
             strategy: one_of(raw.strategy.as_ref(), &strategies)?,
-            select: raw
-                .select
-                .iter()
-                .map(|it| chosen(it.get_ref()).map_err(|what| Wrong::new(it.span(), what)))
-                .collect::<Result<_, _>>()?,
+            select: raw.select.iter().flatten().map(|chosen| chosen.0.clone()).collect(),
             approves: raw.approves,
         })
     }

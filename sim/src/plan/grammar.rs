@@ -6,6 +6,7 @@
 use std::ops::Range;
 use std::str::FromStr;
 
+use serde::Deserialize;
 use tidegate_protocol::path::DirPath;
 
 use super::deed::{Content, Deed, Keep, Place, Style};
@@ -283,9 +284,18 @@ fn options_of(form: &'static str) -> Vec<&'static str> {
 }
 
 /// A subtree, a file, or a pattern of a selection.
-pub fn chosen(text: &str) -> Result<String, String> {
-    let path = if text == "." { Ok(DirPath::TOP) } else { DirPath::from_slashes(text.as_bytes()) };
-    path.map(|_| text.to_owned()).map_err(|error| format!("`{text}` is no path below the roots: {error}"))
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Chosen(pub String);
+
+impl TryFrom<String> for Chosen {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let path = if text == "." { Ok(DirPath::TOP) } else { DirPath::from_slashes(text.as_bytes()) };
+        let wrong = path.err().map(|error| format!("`{text}` is no path below the roots: {error}"));
+        wrong.map_or(Ok(Self(text)), Err)
+    }
 }
 
 impl FromStr for Place {

@@ -19,7 +19,7 @@ use std::fmt;
 use tidegate_protocol::file_sync::{ConflictStrategy, DeleteMode, Schedule, SyncMode};
 
 pub use deed::{Content, Deed, Doer, Keep, Place, Style};
-pub use grammar::{Spanned, VERBS, chosen, step};
+pub use grammar::{Chosen, Spanned, VERBS, step};
 pub use moment::{Clock, Millis, TimeError};
 
 /// Everything that will happen.
