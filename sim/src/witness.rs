@@ -12,7 +12,7 @@ use tidegate::core::io::{Input, JobStop, Output, ScanScope};
 use tidegate::core::{Core, CoreError};
 use tidegate::driver::Machine;
 use tidegate::env::Now;
-use tidegate_protocol::file_sync::{Item, ItemOutcome, JobKey, Plan, Verification};
+use tidegate_protocol::file_sync::{Item, ItemOutcome, JobKey, Plan, Root, Verification};
 use tidegate_protocol::id::{ConduitId, DeviceId, Epoch, LocationId};
 use tidegate_protocol::library_sync::{Head, HeadRef, Row};
 use tidegate_protocol::path::EntryPath;
@@ -47,7 +47,12 @@ pub enum Said {
         rows: Vec<Row>,
     },
     /// It asked an owner for evidence.
-    AskedHeads(DeviceId),
+    AskedHeads {
+        /// Whom.
+        owner: DeviceId,
+        /// For which conduit, if for one.
+        conduit: Option<ConduitId>,
+    },
     /// The gate has opened and a resolve begins over this replica.
     Resolves {
         /// Of which conduit.
@@ -56,6 +61,8 @@ pub enum Said {
         token: Vec<HeadRef>,
         /// What the replica holds of the same devices.
         replica: Vec<HeadRef>,
+        /// Paths in constant use, which the plan leaves out.
+        busy: Vec<(LocationId, EntryPath)>,
     },
     /// A resolve has an answer.
     Resolved(Box<Plan>),
@@ -219,8 +226,10 @@ impl Watched {
                 let epoch = rows.head.trusted().epoch;
                 self.note(now, Said::Rows { author: rows.device, epoch, rows: rows.rows.clone() });
             }
-            Output::Ask { device, request: Request::Heads { .. }, .. } => self.note(now, Said::AskedHeads(*device)),
-            Output::Resolve { synced, .. } => {
+            Output::Ask { device, request: Request::Heads { conduit, .. }, .. } => {
+                self.note(now, Said::AskedHeads { owner: *device, conduit: *conduit });
+            }
+            Output::Resolve { synced, conduit, .. } => {
                 let replica = self.core.store().read();
                 let held = |head: &HeadRef| {
                     let author = replica.as_ref().ok().and_then(|replica| replica.author(head.device).ok().flatten());
@@ -228,7 +237,12 @@ impl Watched {
                 };
                 let token = synced.heads().to_vec();
                 let replica = token.iter().filter_map(held).collect();
-                self.note(now, Said::Resolves { conduit: synced.conduit(), token, replica });
+                let named = |end: &Root| {
+                    let paths = synced.busy(end.device, end.location).iter().cloned();
+                    paths.map(|path| (end.location, path)).collect::<Vec<_>>()
+                };
+                let busy = [&conduit.source, &conduit.target].into_iter().flat_map(named).collect();
+                self.note(now, Said::Resolves { conduit: synced.conduit(), token, replica, busy });
             }
             Output::RunCopy(leg) => self.note_leg(now, leg.job, leg.location, &leg.items),
             Output::RunDelete(leg) => self.note_leg(now, leg.job, leg.location, &leg.items),

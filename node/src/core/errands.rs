@@ -63,7 +63,7 @@ pub struct AuditItem {
     pub known: Option<(ContentHash, StatMark)>,
 }
 
-/// Something that a person chose, to be written at an own end. Answered by [`Input::Put`].
+/// Something that a person chose, to be written at an own end. Answered by [`super::io::Input::Put`].
 #[derive(Debug, Clone)]
 pub struct PutLeg {
     /// For the answer.

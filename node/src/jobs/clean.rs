@@ -27,7 +27,7 @@ pub(crate) async fn clean<E: Env>(context: Context<E>, location: LocationId, job
 }
 
 async fn run<R: RootDir>(root: R, job: &JobKey, purges: bool) -> Result<(), Refused> {
-    for kept in Workshop::open(root.clone(), job).await?.clean().await? {
+    for kept in Workshop::clear(root.clone(), job).await? {
         let kept = String::from_utf8_lossy(kept.as_bytes()).into_owned();
         tracing::warn!(%job, kept, "bytes of unknown origin in a job's staging were kept in the trash");
     }

@@ -3,13 +3,16 @@
 //!
 //! When a resolve begins, the resolver's replica must hold exactly the state that each owner itself had at the
 //! number in the token. And whatever a user had changed on an owner's disk before the owner was asked must be in
-//! that state, unless it has changed again since.
+//! that state, unless it has changed again since, or is in constant use and named. Evidence may be a while old when
+//! the gate opens, and an owner may have been asked again meanwhile: what counts is the first question that may
+//! have been answered by it.
 
 use std::collections::BTreeMap;
 
-use tidegate_protocol::id::DeviceId;
+use tidegate_protocol::id::{ConduitId, DeviceId, LocationId};
 use tidegate_protocol::index::{EntryKind, IgnoreRules};
 use tidegate_protocol::library_sync::HeadRef;
+use tidegate_protocol::limits::{ANSWER_MS_MAX, EVIDENCE_AGE_MS_MAX};
 use tidegate_protocol::path::EntryPath;
 use tidegate_storage::disk::FileKind;
 use tidegate_storage::store::Snapshot;
@@ -21,13 +24,19 @@ use crate::plan::{Deed, End, Millis};
 use crate::verdict::{Violation, names};
 use crate::witness::Said;
 
+/// How long ago the question may have been asked whose answer opens a gate.
+const ANSWERED_MS: u64 = ANSWER_MS_MAX + EVIDENCE_AGE_MS_MAX;
+/// The same for the resolver's own disk, which is asked when it first wants to resolve, and may take its time. Its
+/// watcher tells everything sooner than that.
+const OWN_ANSWER_MS: u64 = 60_000;
+
 /// The claim.
 #[derive(Debug, Default)]
 pub(super) struct Gated {
     /// What each device itself had, by epoch and number.
     states: BTreeMap<(DeviceId, u64, u64), [u8; 32]>,
-    /// When a device asked another for evidence last.
-    asked: BTreeMap<(usize, DeviceId), Millis>,
+    /// When a device asked another for evidence, for a conduit, as far back as matters.
+    asked: BTreeMap<(usize, DeviceId, ConduitId), Vec<Millis>>,
     /// Per resolver and end: the newest change of a user that was found in the index.
     looked: BTreeMap<(usize, End), Millis>,
 }
@@ -42,24 +51,28 @@ impl Invariant for Gated {
             Seen::Said { said: Said::State(state), .. } => {
                 self.states.insert((state.device, state.epoch.0, state.sequence.0), state.set_hash);
             }
-            Seen::Said { device, said: Said::AskedHeads(owner) } => {
-                self.asked.insert((*device, *owner), scene.now());
+            Seen::Said { device, said: Said::AskedHeads { owner, conduit: Some(conduit) } } => {
+                let asked = self.asked.entry((*device, *owner, *conduit)).or_default();
+                asked.retain(|at| at.0 + ANSWERED_MS >= scene.now().0);
+                asked.push(scene.now());
             }
-            Seen::Said { device, said: Said::Resolves { conduit, token, replica } } => {
+            Seen::Said { device, said: Said::Resolves { conduit, token, replica, busy } } => {
                 let name = scene.plan().devices[*device].name.as_str();
                 let found = self.rows(token, replica);
                 wrong.extend(found.map(|says| Violation::new(names::GATED, "rows", says).on(name)));
-                if let Some(conduit) = scene.conduit_of(*conduit) {
-                    let conduit = scene.plan().conduits[conduit].clone();
-                    for end in [&conduit.source, &conduit.target] {
-                        self.disk(*device, end, ghost, scene, wrong);
+                if let Some(at) = scene.conduit_of(*conduit) {
+                    let ends = scene.plan().conduits[at].clone();
+                    for end in [&ends.source, &ends.target] {
+                        if let Some(asked) = self.asked(*device, *conduit, end, scene) {
+                            self.disk(*device, end, (asked, busy), ghost, scene, wrong);
+                        }
                     }
                 }
             }
             Seen::Did { device, deed: Deed::Wipe | Deed::RestoreIndex } => {
                 let id = scene.id_of(*device);
                 self.looked.retain(|(of, end), _| of != device && scene.plan().device(&end.device) != Some(*device));
-                self.asked.retain(|(of, owner), _| of != device && *owner != id);
+                self.asked.retain(|(of, owner, _), _| of != device && *owner != id);
             }
             _ => {}
         }
@@ -88,14 +101,28 @@ impl Gated {
         None
     }
 
+    /// When the disk of an end was asked at the earliest, for what is now resolved.
+    fn asked(&self, device: usize, conduit: ConduitId, end: &End, scene: &dyn Scene) -> Option<Millis> {
+        let owner = scene.plan().device(&end.device)?;
+        if owner == device {
+            return Some(Millis(scene.now().0.saturating_sub(OWN_ANSWER_MS)));
+        }
+        let asked = self.asked.get(&(device, scene.id_of(owner), conduit))?;
+        asked.iter().copied().find(|at| at.0 + ANSWERED_MS >= scene.now().0)
+    }
+
     /// Whether users' changes from before the question are in the resolver's index.
-    fn disk(&mut self, device: usize, end: &End, ghost: &Ghost, scene: &dyn Scene, wrong: &mut Vec<Violation>) {
+    fn disk(
+        &mut self,
+        device: usize,
+        end: &End,
+        (asked, busy): (Millis, &[(LocationId, EntryPath)]),
+        ghost: &Ghost,
+        scene: &dyn Scene,
+        wrong: &mut Vec<Violation>,
+    ) {
         let plan = scene.plan();
         let Some(owner) = plan.device(&end.device) else { return };
-        // The resolver's own end is asked together with the other one.
-        let others =
-            self.asked.iter().filter(|((of, id), _)| *of == device && (owner == device || *id == scene.id_of(owner)));
-        let Some(asked) = others.map(|(_, at)| *at).max() else { return };
         let since = self.looked.get(&(device, end.clone())).copied().unwrap_or_default();
         let changes: Vec<(&String, Millis)> =
             ghost.users_changes(owner, &end.place.location).filter(|(_, at)| *at >= since && *at < asked).collect();
@@ -109,7 +136,11 @@ impl Gated {
         for (path, _) in changes {
             // What changed again since then may differ.
             let newest = ghost.user_changed(owner, &end.place.location, path);
-            if newest.is_some_and(|newest| newest >= asked) || is_internal(path.as_bytes()) {
+            let named = busy.iter().any(|(of, busy)| {
+                let busy = busy.to_string();
+                *of == id && (busy == *path || crate::ghost::is_below(path, &busy))
+            });
+            if newest.is_some_and(|newest| newest >= asked) || is_internal(path.as_bytes()) || named {
                 continue;
             }
             if let Some(says) = unseen(&replica, scene.id_of(owner), id, path, tree.get(path.as_bytes())) {
@@ -126,7 +157,7 @@ impl Gated {
 fn unseen(
     replica: &Snapshot,
     owner: DeviceId,
-    location: tidegate_protocol::id::LocationId,
+    location: LocationId,
     path: &str,
     shown: Option<&Shown>,
 ) -> Option<String> {

@@ -235,7 +235,7 @@ fn gated_tells_of_a_replica_that_is_behind_or_other() {
         let mut checker = gated::Gated::default();
         said(&mut checker, &stage, 1, &Said::State(state(1, 4, 2)));
         said(&mut checker, &stage, 1, &Said::State(state(1, 5, 1)));
-        let resolves = Said::Resolves { conduit: CONDUIT, token: vec![state(1, 5, 1)], replica };
+        let resolves = Said::Resolves { conduit: CONDUIT, token: vec![state(1, 5, 1)], replica, busy: Vec::new() };
         assert_eq!(said(&mut checker, &stage, 0, &resolves).len(), told, "{resolves:?}");
     }
 }

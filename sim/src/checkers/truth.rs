@@ -1,13 +1,16 @@
 //! TRUE: verified means verified. When a generation becomes verified, its ends hold the same at every path that no
-//! user has touched since the evidence for it was asked for.
+//! user has touched since the evidence for it was asked for, and that could be read when it was looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_protocol::file_sync::Verification;
+use tidegate_protocol::index::EntryKind;
+use tidegate_protocol::path::EntryPath;
+use tidegate_storage::store::Snapshot;
 
 use super::{Invariant, Scene, Seen, differences};
 use crate::ghost::Ghost;
-use crate::plan::{Deed, Millis};
+use crate::plan::{Deed, End, Millis};
 use crate::verdict::{Violation, names};
 use crate::witness::Said;
 
@@ -32,7 +35,7 @@ impl Invariant for Truth {
     fn saw(&mut self, seen: &Seen<'_>, ghost: &Ghost, scene: &dyn Scene, wrong: &mut Vec<Violation>) {
         match seen {
             Seen::Did { deed: Deed::Undo(conduit), .. } => drop(self.undone.insert(conduit.clone())),
-            Seen::Said { device, said: Said::AskedHeads(_) } => {
+            Seen::Said { device, said: Said::AskedHeads { .. } } => {
                 self.asked.insert(*device, scene.now());
             }
             Seen::Said { device, said: Said::Status { conduit, generation, status: Verification::Verified } } => {
@@ -42,6 +45,7 @@ impl Invariant for Truth {
                 }
                 let asked = self.asked.get(device).copied().unwrap_or_else(|| scene.now());
                 let since = Millis(asked.0.min(scene.now().0.saturating_sub(EVIDENCE_MS)));
+                let replica = scene.replica(*device);
                 let touched = |path: &str| {
                     [&conduit.source, &conduit.target].into_iter().any(|end| {
                         let whole = match (end.place.path.as_str(), path) {
@@ -49,7 +53,9 @@ impl Invariant for Truth {
                             (dir, path) => format!("{dir}/{path}"),
                         };
                         let device = scene.plan().device(&end.device).unwrap_or_default();
+                        let index = replica.as_ref();
                         ghost.user_changed(device, &end.place.location, &whole).is_some_and(|at| at >= since)
+                            || index.is_some_and(|index| is_unknown(index, scene, end, &whole))
                     })
                 };
                 let found = differences(scene, conduit, &touched).unwrap_or_default();
@@ -62,4 +68,17 @@ impl Invariant for Truth {
             _ => {}
         }
     }
+}
+
+/// Whether the index says that a path, or a directory above it, could not be read. That is told, and left alone.
+fn is_unknown(index: &Snapshot, scene: &dyn Scene, end: &End, path: &str) -> bool {
+    let kind = |path: &str| -> Option<EntryKind> {
+        let owner = scene.plan().device(&end.device)?;
+        let location = scene.location_id(owner, &end.place.location)?;
+        let tree = index.tree(scene.id_of(owner), location).ok()?;
+        let row = index.entry(tree, &EntryPath::from_slashes(path.as_bytes()).ok()?).ok()??;
+        Some(row.state.present()?.kind.clone())
+    };
+    let above = path.match_indices('/').map(|(at, _)| &path[..at]);
+    above.chain([path]).any(|path| matches!(kind(path), Some(EntryKind::Unknown(_))))
 }

@@ -60,9 +60,10 @@ pub struct Weather {
 }
 
 /// The profiles that ship, by name.
-pub const BUILT_IN: [(&str, &str); 6] = [
+pub const BUILT_IN: [(&str, &str); 7] = [
     ("idle", include_str!("../../../configs/sim/idle.toml")),
     ("light", include_str!("../../../configs/sim/light.toml")),
+    ("dense", include_str!("../../../configs/sim/dense.toml")),
     ("standard", include_str!("../../../configs/sim/standard.toml")),
     ("heavy", include_str!("../../../configs/sim/heavy.toml")),
     ("ten-devices", include_str!("../../../configs/sim/ten-devices.toml")),
@@ -74,7 +75,7 @@ pub const BUILT_IN: [(&str, &str); 6] = [
 pub enum ProfileError {
     /// Not built in.
     #[error(
-        "there is no profile `{0}`; there are idle, light, standard, heavy, ten-devices and two-way, or a file by its path"
+        "there is no profile `{0}`; there are idle, light, dense, standard, heavy, ten-devices and two-way, or a file by its path"
     )]
     Unknown(String),
     /// Not a profile.
@@ -115,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_profile_with_an_unknown_verb_is_refused() {
-        let text = BUILT_IN[2].1.replace("writes", "wriets");
+        let text = BUILT_IN[3].1.replace("writes", "wriets");
         assert!(matches!(Profile::parse(&text), Err(ProfileError::Form(_))));
     }
 }

@@ -3,6 +3,7 @@
 //! `<item>.part` is ours by its name. `<item>.swap` is ours only if its content is proven to be the item's new
 //! content; else it came out of the item's path, and the replace sequence is taken up where it stopped.
 
+use tidegate_protocol::file_sync::JobKey;
 use tidegate_protocol::path::{EntryPath, Name};
 
 use super::inspect::{Expect, came_out, holds};
@@ -58,6 +59,14 @@ impl<R: RootDir> Workshop<R> {
         }
         self.root.sync_all().await?;
         Ok(done)
+    }
+
+    /// Ends the staging of `job` if there is any. None is made for that: the disk may be full.
+    pub async fn clear(root: R, job: &JobKey) -> Result<Vec<TreePath>, Refused> {
+        if root.metadata(&Self::staging_of(job)).await?.is_none() {
+            return Ok(Vec::new());
+        }
+        Self::open(root, job).await?.clean().await
     }
 
     /// Ends the job's staging: removes what is ours, keeps anything else in the trash, removes the directory.

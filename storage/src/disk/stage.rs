@@ -81,15 +81,17 @@ impl<R: RootDir> Workshop<R> {
     ///
     /// `.tidegate` itself is never made here: a root without it is not the root that was added.
     pub async fn open(root: R, job: &JobKey) -> Result<Self, Refused> {
-        let name = |text: &str| Name::new(text.as_bytes()).expect("job keys are short and plain");
-        let own = TreePath::internal([]);
-        check_own_dir(&root, &own).await?;
-        let staging_top = own.child(&name("staging"));
-        make_own_dir(&root, &staging_top).await?;
-        let staging = staging_top.child(&name(&job.to_string()));
+        check_own_dir(&root, &TreePath::internal([])).await?;
+        make_own_dir(&root, &staging_top()).await?;
+        let staging = Self::staging_of(job);
         make_own_dir(&root, &staging).await?;
         let trash = Trash::open(root.clone(), job.conduit, job.generation).await?;
         Ok(Self { root, staging, trash, touched: Mutex::default(), marked: AtomicBool::new(false) })
+    }
+
+    /// Where a job stages.
+    pub(super) fn staging_of(job: &JobKey) -> TreePath {
+        staging_top().child(&plain_name(&job.to_string()))
     }
 
     /// Stages content that is in memory.
@@ -338,6 +340,14 @@ pub(super) async fn make_own_dir<R: RootDir>(root: &R, path: &TreePath) -> Resul
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => check_own_dir(root, path).await,
         other => Ok(other?),
     }
+}
+
+fn plain_name(text: &str) -> Name {
+    Name::new(text.as_bytes()).expect("job keys are short and plain")
+}
+
+fn staging_top() -> TreePath {
+    TreePath::internal([]).child(&plain_name("staging"))
 }
 
 async fn check_own_dir<R: RootDir>(root: &R, path: &TreePath) -> Result<(), Refused> {

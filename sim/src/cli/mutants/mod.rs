@@ -47,7 +47,7 @@ pub(super) struct Args {
     #[arg(long, default_value = "target/mutants")]
     scratch: PathBuf,
     /// A profile by its name.
-    #[arg(long, default_value = "standard")]
+    #[arg(long, default_value = "dense")]
     profile: String,
     /// Only checks that every patch applies.
     #[arg(long)]
