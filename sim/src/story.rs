@@ -15,7 +15,7 @@ use toml::Spanned;
 
 use crate::plan::words::{LineError, nearest};
 use crate::plan::{
-    ConduitPlan, Content, DevicePlan, End, Expect, Expected, LocationPlan, Millis, NetworkPlan, Plan, step,
+    Chosen, ConduitPlan, Content, DevicePlan, End, Expect, Expected, LocationPlan, Millis, NetworkPlan, Plan, step,
 };
 
 /// Most devices of a plan: as many as a library may have.
@@ -136,6 +136,7 @@ struct RawConduit {
     runs: Option<Spanned<String>>,
     delete: Option<Spanned<String>>,
     strategy: Option<Spanned<String>>,
+    select: Option<Vec<Chosen>>,
     #[serde(default = "yes")]
     approves: bool,
 }
@@ -376,6 +377,7 @@ impl Reader<'_> {
             schedule: raw.runs.as_ref().map_or(Ok(Schedule::Instant { settle_ms: 500 }), schedule)?,
             delete_mode: one_of(raw.delete.as_ref(), &deletes)?,
             strategy: one_of(raw.strategy.as_ref(), &strategies)?,
+            select: raw.select.iter().flatten().map(|chosen| chosen.0.clone()).collect(),
             approves: raw.approves,
         })
     }
@@ -568,7 +570,7 @@ holds = ["first"]
     fn a_story_needs_little_and_reads_back_as_a_plan() {
         let plan = read(STORY).unwrap();
         assert_eq!((plan.devices.len(), plan.locations.len(), plan.conduits.len()), (2, 2, 1));
-        assert_eq!((plan.steps.len(), plan.expects.len(), plan.until), (2, 2, Millis(20_001)));
+        assert_eq!((plan.steps.len(), plan.expects.len(), plan.until), (2, 2, Millis(70_001)));
         assert_eq!(read(&plan.to_string()).unwrap(), plan);
     }
 

@@ -339,6 +339,7 @@ const fn kind_of_input(input: &Input) -> u64 {
         Input::Put { .. } => 18,
         Input::Trash { .. } => 19,
         Input::Audited { .. } => 20,
+        Input::Probed { .. } => 21,
     }
 }
 

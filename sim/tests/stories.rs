@@ -90,6 +90,148 @@ files = { "a.txt" = "second" }
 }
 
 #[test]
+fn edits_of_both_ends_meet_and_a_person_decides_what_was_held() {
+    check(
+        r#"
+devices = ["laptop", "server"]
+steps = [
+  "10s laptop writes Notes/new.txt 'from the laptop'",
+  "10s server writes Notes/other.txt 'from the server'",
+  "60s laptop is-cut-from server for=60s",
+  "70s laptop writes Notes/a.txt 'of the laptop'",
+  "75s server writes Notes/a.txt 'of the server'",
+  "76s server deletes Notes/b.txt",
+  "240s laptop resolves notes a.txt keep=target",
+]
+[files]
+"laptop:Notes/a.txt" = "first"
+"laptop:Notes/b.txt" = "goes"
+[[conduit]]
+name = "notes"
+from = "laptop:Notes"
+to = "server:Notes"
+mode = "bidirectional"
+strategy = "prompt-user"
+[[expect]]
+at = "230s"
+tree = "laptop:Notes"
+files = { "a.txt" = "of the laptop", "new.txt" = "from the laptop", "other.txt" = "from the server" }
+[[expect]]
+tree = "laptop:Notes"
+files = { "a.txt" = "of the server", "new.txt" = "from the laptop", "other.txt" = "from the server" }
+[[expect]]
+same = ["laptop:Notes", "server:Notes"]
+[[expect]]
+trash = "laptop:Notes"
+holds = ["of the laptop", "goes"]
+"#,
+    );
+}
+
+#[test]
+fn what_is_deleted_on_one_corner_of_a_triangle_stays_deleted() {
+    check(
+        r#"
+devices = ["ana", "ben", "cleo"]
+steps = [
+  "60s ana is-isolated for=60s",
+  "70s ben deletes Notes/a.txt",
+  "80s cleo writes Notes/b.txt 'later'",
+  "90s ana writes Notes/c.txt 'new'",
+]
+[files]
+"ana:Notes/a.txt" = "goes"
+"ana:Notes/b.txt" = "first"
+[[conduit]]
+name = "ab"
+from = "ana:Notes"
+to = "ben:Notes"
+mode = "bidirectional"
+[[conduit]]
+name = "bc"
+from = "ben:Notes"
+to = "cleo:Notes"
+mode = "bidirectional"
+[[conduit]]
+name = "ca"
+from = "cleo:Notes"
+to = "ana:Notes"
+mode = "bidirectional"
+[[expect]]
+tree = "ana:Notes"
+files = { "b.txt" = "later", "c.txt" = "new" }
+[[expect]]
+same = ["ana:Notes", "ben:Notes"]
+[[expect]]
+same = ["ben:Notes", "cleo:Notes"]
+"#,
+    );
+}
+
+#[test]
+fn a_run_that_is_undone_leaves_both_ends_as_they_were_before_it() {
+    check(
+        r#"
+devices = ["laptop", "server"]
+steps = [
+  "60s laptop deletes Notes/a.txt",
+  "61s laptop syncs notes",
+  "120s laptop undoes notes",
+]
+[files]
+"laptop:Notes/a.txt" = "first"
+[[conduit]]
+name = "notes"
+from = "laptop:Notes"
+to = "server:Notes"
+mode = "bidirectional"
+[[expect]]
+at = "110s"
+tree = "server:Notes"
+files = {}
+[[expect]]
+tree = "server:Notes"
+files = { "a.txt" = "first" }
+[[expect]]
+same = ["laptop:Notes", "server:Notes"]
+"#,
+    );
+}
+
+#[test]
+fn a_chosen_part_of_the_source_is_on_the_target_and_goes_with_it() {
+    check(
+        r#"
+devices = ["home", "phone"]
+steps = [
+  "60s home writes Pics/2026/b.raw 'second'",
+  "60s home writes Pics/2025/c.raw 'not chosen'",
+  "70s home deletes Pics/2026/a.raw",
+]
+[files]
+"home:Pics/2026/a.raw" = "first"
+"home:Pics/2025/old.raw" = "stays at home"
+[[conduit]]
+name = "pics"
+from = "home:Pics"
+to = "phone:Pics"
+mode = "selective"
+select = ["2026"]
+[[expect]]
+at = "50s"
+tree = "phone:Pics"
+files = { "2026/a.raw" = "first" }
+[[expect]]
+tree = "phone:Pics"
+files = { "2026/b.raw" = "second" }
+[[expect]]
+trash = "phone:Pics"
+holds = ["first"]
+"#,
+    );
+}
+
+#[test]
 #[allow(clippy::disallowed_methods, reason = "the manual is a file; runs touch none")]
 fn the_stories_of_the_manual_are_true() {
     let manual = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/SIMULATOR.md");

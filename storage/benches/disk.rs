@@ -65,7 +65,13 @@ fn main() {
         fs::write(dir.path().join(format!("d{}/f{n}", n / 1000)), vec![n as u8; 1024]).unwrap();
     }
     let rules: Vec<String> = tidegate_protocol::index::DEFAULT_RULES.iter().map(|r| (*r).to_owned()).collect();
-    let spec = ScanSpec { binding, scope: Scope::All, deep: false, rules: Arc::new(IgnoreRules::new(&rules).unwrap()) };
+    let spec = ScanSpec {
+        binding,
+        scope: Scope::All,
+        deep: false,
+        rules: Arc::new(IgnoreRules::new(&rules).unwrap()),
+        folds: false,
+    };
     let lanes = ThreadLanes::start(2).unwrap();
     let mut sink = Collected::default();
     let begin = Instant::now();

@@ -3,6 +3,7 @@
 
 use divan::Bencher;
 use tempfile::TempDir;
+use tidegate_protocol::file_sync::NameRules;
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{DeviceId, Epoch, Label, LocationId, Sequence};
 use tidegate_protocol::index::{Entry, EntryKind, EntryState, FileFacts, Location, Version};
@@ -47,6 +48,7 @@ fn empty() -> (TempDir, Store) {
         rules: Vec::new(),
         grants: Vec::new(),
         stamp: Stamp::zero(AUTHOR),
+        names: NameRules::POSIX,
         removed: false,
     };
     txn.put_own(vec![Change::fact(Fact::Location(location))]).expect("a location");

@@ -32,7 +32,13 @@ impl Sink for Collected {
 
 fn spec(world: &World, rules: &[&str], scope: Scope) -> ScanSpec {
     let rules: Vec<String> = rules.iter().map(|r| (*r).to_owned()).collect();
-    ScanSpec { binding: world.binding, scope, deep: false, rules: Arc::new(IgnoreRules::new(&rules).unwrap()) }
+    ScanSpec {
+        binding: world.binding,
+        scope,
+        deep: false,
+        rules: Arc::new(IgnoreRules::new(&rules).unwrap()),
+        folds: false,
+    }
 }
 
 fn run<R: RootDir>(root: &R, spec: &ScanSpec, known: &KnownMap) -> Result<(Vec<Found>, ScanReport), ScanError> {

@@ -1,7 +1,7 @@
 //! The corpus against the law alone: gate, creation rules, and the resolver over trees in memory.
 
 use tidegate_tests::corpus::Corpus;
-use tidegate_tests::corpus::judge::{Verdict, judge};
+use tidegate_tests::corpus::judge::{Ground, Verdict, judge};
 
 fn corpus() -> Corpus {
     let corpus = Corpus::load().unwrap_or_else(|error| panic!("{error}"));
@@ -34,7 +34,7 @@ fn the_creation_rules_answer_every_row() {
 #[test]
 fn every_scenario_and_every_topology_ends_as_it_must() {
     let text = include_str!("../corpus/scenarios.toml");
-    let table = judge(text, None, |_| ()).unwrap_or_else(|error| panic!("{error}"));
+    let table = judge(text, &mut Ground::Model, |_| ()).unwrap_or_else(|error| panic!("{error}"));
     let wrong: Vec<String> =
         table.0.iter().filter(|row| matches!(row.verdict, Verdict::Failed(_))).map(ToString::to_string).collect();
     check(table.0.len(), 243, &wrong);

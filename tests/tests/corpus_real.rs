@@ -2,7 +2,7 @@
 
 use tidegate_tests::corpus::Corpus;
 use tidegate_tests::corpus::format::Mode;
-use tidegate_tests::corpus::judge::{Judged, Table, scenario_verdict};
+use tidegate_tests::corpus::judge::{Ground, Judged, Table, scenario_verdict};
 use tidegate_tests::corpus::real::Pair;
 
 fn check(mode: Mode, rows: usize) {
@@ -12,7 +12,10 @@ fn check(mode: Mode, rows: usize) {
     let mut table = Table::default();
     for scenario in corpus.scenario.iter().filter(|scenario| scenario.head.mode == mode) {
         if only.as_ref().is_none_or(|only| scenario.head.id == *only) {
-            let row = Judged { id: scenario.head.id.clone(), verdict: scenario_verdict(scenario, Some(&mut pair)) };
+            let row = Judged {
+                id: scenario.head.id.clone(),
+                verdict: scenario_verdict(scenario, &mut Ground::Real(&mut pair)),
+            };
             println!("{row}");
             table.0.push(row);
         }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use tidegate_protocol::file_sync::{
-    BaseChange, Baseline, Conduit, DeleteMode, Guards, Item, ItemOutcome, JobKey, Plan, Ruling, Why,
+    BaseChange, Baseline, Conduit, DeleteMode, Guards, Item, ItemOutcome, JobKey, NameRules, Plan, Ruling, Why,
 };
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{ConduitId, DeviceId, Label, LibraryId, LocationId};
@@ -87,6 +87,13 @@ pub enum Input {
         state: RootState,
         /// Whether a watcher reports its changes; without one every look is a scan.
         watched: bool,
+    },
+    /// What names a root that is about to be told of can store and tell apart.
+    Probed {
+        /// Which location.
+        location: LocationId,
+        /// What its root answered.
+        names: NameRules,
     },
     /// What a watcher saw. A hint, not a fact.
     Hints {

@@ -6,8 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tidegate_protocol::file_sync::NameRules;
 use tidegate_protocol::id::LocationId;
-use tidegate_protocol::index::{Entry, EntryKind, EntryState, Observation, Observed, StatMark};
+use tidegate_protocol::index::{Entry, EntryKind, EntryState, Location, Observation, Observed, StatMark};
 use tidegate_protocol::library_sync::{LocationStatus, RootState, Unsettled};
 use tidegate_protocol::limits::ANSWER_MS_MAX;
 use tidegate_protocol::path::EntryPath;
@@ -255,6 +256,14 @@ impl Core {
                 self.locations.scan_later(step.now, id);
             }
         }
+        Ok(())
+    }
+
+    /// What a root can store and tell apart is a fact of its location, for whoever plans.
+    pub(super) fn on_probed(&mut self, step: &mut Step<'_>, id: LocationId, names: NameRules) -> Result<(), CoreError> {
+        let known = step.txn.location(self.me, id)?.filter(|known| !known.removed && known.names != names);
+        let Some(known) = known else { return Ok(()) };
+        self.put_location(step, Location { names, ..known })?;
         Ok(())
     }
 

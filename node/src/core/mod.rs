@@ -254,6 +254,7 @@ impl Core {
             Input::Answer { ticket, result } => self.on_answer(step, ticket, result),
             Input::Paired { device, name, library, joined } => self.on_paired(step, device, &name, library, joined),
             Input::Root { location, state, watched } => self.on_root(step, location, state, watched),
+            Input::Probed { location, names } => self.on_probed(step, location, names),
             Input::Hints { location, paths, overflow } => self.on_hints(step, location, paths, overflow),
             Input::Drained { location, barrier } => {
                 self.on_drained(location, barrier);

@@ -1,7 +1,7 @@
 //! Commands of people, requests of members, answers of members: each to the room that it belongs to.
 
 use tidegate_protocol::codec;
-use tidegate_protocol::file_sync::{Conduit, PlanId};
+use tidegate_protocol::file_sync::{Conduit, NameRules, PlanId};
 use tidegate_protocol::id::{DeviceId, Label};
 use tidegate_protocol::index::{DeviceState, Grant, Location, Rights};
 use tidegate_protocol::library_sync::Fact;
@@ -105,6 +105,8 @@ impl Core {
                     rules,
                     grants: Vec::new(),
                     stamp: tidegate_protocol::time::Stamp::zero(self.me),
+                    // Probed as soon as the root is opened, which is before anything is told of it.
+                    names: NameRules::POSIX,
                     removed: false,
                 },
                 &root,
@@ -457,7 +459,7 @@ impl Core {
         Ok(Ok(Reply::Location(Box::new(self.location_view(step, &location, false)?))))
     }
 
-    fn put_location(&mut self, step: &mut Step<'_>, location: Location) -> Result<Location, CoreError> {
+    pub(super) fn put_location(&mut self, step: &mut Step<'_>, location: Location) -> Result<Location, CoreError> {
         let location = Location { stamp: self.stamp(step)?, ..location };
         step.put(vec![Change::fact(Fact::Location(location.clone()))])?;
         Ok(location)

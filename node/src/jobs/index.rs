@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tidegate_protocol::file_sync::NameRules;
 use tidegate_protocol::id::LocationId;
 use tidegate_protocol::index::EntryState;
 use tidegate_protocol::path::{DirPath, EntryPath, Name};
@@ -17,6 +18,7 @@ struct Moment {
     snapshot: Snapshot,
     tree: Tree,
     rules: Vec<String>,
+    names: NameRules,
 }
 
 impl IndexView {
@@ -24,13 +26,19 @@ impl IndexView {
     pub(crate) fn of(store: &Store, location: LocationId) -> Result<Self, StoreError> {
         let snapshot = store.read()?;
         let tree = snapshot.tree(store.device(), location)?;
-        let rules = snapshot.location(store.device(), location)?.map(|location| location.rules).unwrap_or_default();
-        Ok(Self(Some(Arc::new(Moment { snapshot, tree, rules }))))
+        let location = snapshot.location(store.device(), location)?;
+        let (rules, names) = location.map_or((Vec::new(), NameRules::POSIX), |found| (found.rules, found.names));
+        Ok(Self(Some(Arc::new(Moment { snapshot, tree, rules, names }))))
     }
 
     /// An index that knows nothing, for work that does not ask.
     pub(crate) const fn empty() -> Self {
         Self(None)
+    }
+
+    /// What names the root can store and tell apart.
+    pub(crate) fn names(&self) -> NameRules {
+        self.0.as_ref().map_or(NameRules::POSIX, |moment| moment.names)
     }
 
     /// The effective ignore rules that the index states.

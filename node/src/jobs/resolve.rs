@@ -248,7 +248,7 @@ impl SideView for End<'_> {
     }
 
     fn names(&self) -> NameRules {
-        NameRules::POSIX
+        self.location.names
     }
 
     fn has_root(&self) -> bool {

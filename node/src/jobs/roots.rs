@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_channel::{Receiver, Sender};
 use tidegate_protocol::id::LocationId;
 use tidegate_protocol::library_sync::RootState;
-use tidegate_storage::disk::{FileSystem, RootBinding, RootDir, RootIdentity, check_root, read_marker};
+use tidegate_storage::disk::{FileSystem, RootBinding, RootDir, RootIdentity, check_root, probe_names, read_marker};
 
 use super::Context;
 use super::wait::{First, race};
@@ -122,6 +122,13 @@ pub(crate) async fn keep<E: Env>(
     let watched = context.env.watch().watch(&root, &path).await;
     if let Err(error) = &watched {
         tracing::warn!(root = %path.display(), %error, "a root is not watched; it is scanned regularly");
+    }
+    // Before the first scan is asked for: a scan of a root that folds names looks twice.
+    match probe_names(&root).await {
+        Ok(names) => drop(context.tell(Input::Probed { location, names }).await),
+        Err(error) => {
+            tracing::warn!(root = %path.display(), %error, "which names are one here cannot be tried; as before");
+        }
     }
     context.roots.hold(location, (root.clone(), binding), &asked);
     let keeper = Keeper { context, location, root, binding, asked };

@@ -51,7 +51,7 @@ async fn run<E: Env>(
         ScanScope::All => Scope::All,
         ScanScope::Paths(paths) => Scope::Paths(paths),
     };
-    let spec = ScanSpec { binding, scope, deep, rules: Arc::new(rules) };
+    let spec = ScanSpec { binding, scope, deep, rules: Arc::new(rules), folds: index.names().folds };
     let mut sink = ToCore { context, location, told: 0 };
     let lanes = SpawnLanes(context.env.spawner().clone());
     disk::scan(&root, &spec, index, &mut sink, &lanes).await.map_err(|error| match error {

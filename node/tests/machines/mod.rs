@@ -18,7 +18,7 @@ use tidegate::core::io::{CopyLeg, CopySource, Input, JobStop, Output, Read, Tick
 use tidegate::driver::{Driver, Handle, Machine};
 use tidegate::env::{Network, NetworkError, Now, Stream};
 use tidegate::os::{OsClock, OsEnv, OsSpawn, OsWatch};
-use tidegate_protocol::file_sync::{Action, Item, ItemOutcome, JobKey, JobKind, PreImage, Side};
+use tidegate_protocol::file_sync::{Action, Item, ItemOutcome, JobKey, JobKind, NameRules, PreImage, Side};
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{ConduitId, DeviceId, LocationId, Nonce};
 use tidegate_protocol::index::{FileFacts, StatMark, Version};
@@ -230,6 +230,8 @@ impl World {
             root.identity().await.unwrap()
         });
         self.wish(node, Output::OpenRoot { location: node.location, root: node.root.clone(), identity });
+        let probed = self.next(node);
+        assert!(matches!(probed, Input::Probed { names: NameRules::POSIX, .. }), "{probed:?}");
         let opened = self.next(node);
         assert!(matches!(opened, Input::Root { state: RootState::Present, watched: true, .. }), "{opened:?}");
     }

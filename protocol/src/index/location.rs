@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::file_sync::NameRules;
 use crate::hash::ContentHash;
 use crate::id::{DeviceId, Label, LocationId};
 use crate::time::{Stamp, Stamped};
@@ -19,6 +20,8 @@ pub struct Location {
     pub root: String,
     /// Effective ignore rules, defaults first; what they match is outside every conduit.
     pub rules: Vec<String>,
+    /// What names its file system can store and tell apart, as the owner found at its root.
+    pub names: NameRules,
     /// Who may read or write, sorted by device. Nobody else may.
     pub grants: Vec<Grant>,
     /// When it was last changed.

@@ -1,12 +1,12 @@
 //! Whether the two ends of a conduit hold the same, as far as its mode and the disks allow.
 //!
 //! Left out, with everything below: what a rule of either end hides, sockets and FIFOs, names that a disk of either
-//! end cannot tell apart, and what the caller excuses (paths that users changed too recently). A directory that only
-//! holds such things may stay on the target.
+//! end cannot tell apart, conflicts that are listed and wait for a person, and what the caller excuses (paths that
+//! users changed too recently). A directory that only holds such things may stay on an end that is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidegate_protocol::file_sync::SyncMode;
+use tidegate_protocol::file_sync::{ConflictOutcome, SyncMode};
 use tidegate_protocol::index::IgnoreRules;
 use tidegate_protocol::path::EntryPath;
 use tidegate_storage::disk::FileKind;
@@ -29,9 +29,15 @@ pub fn differences(scene: &dyn Scene, conduit: &ConduitPlan, excuse: Excuse<'_>)
         kept.map(|(path, shown)| (fold(path, folds), (path.clone(), describe(shown)))).collect()
     };
     let (sources, targets) = (key(&source), key(&target));
+    // A directory that holds what may not be removed stays.
+    let residue = |tree: &BTreeMap<String, Shown>, path: &str, what: &str| {
+        what == "a directory" && tree.keys().any(|other| crate::ghost::is_below(other, path) && is_out(other))
+    };
+    let both = !conduit.mode.is_one_way();
     let mut wrong = Vec::new();
     for (folded, (path, what)) in &sources {
         match targets.get(folded) {
+            None if both && residue(&source, path, what) => {}
             None => wrong.push((path.clone(), format!("{what} on the source, nothing on the target"))),
             Some((_, other)) if other != what => {
                 wrong.push((path.clone(), format!("{what} on the source, {other} on the target")));
@@ -40,18 +46,22 @@ pub fn differences(scene: &dyn Scene, conduit: &ConduitPlan, excuse: Excuse<'_>)
         }
     }
     for (folded, (path, what)) in &targets {
-        // A directory that holds what may not be removed stays.
-        let residue =
-            what == "a directory" && target.keys().any(|other| crate::ghost::is_below(other, path) && is_out(other));
-        if !sources.contains_key(folded) && !residue {
+        if !sources.contains_key(folded) && !residue(&target, path, what) {
             wrong.push((path.clone(), format!("nothing on the source, {what} on the target")));
         }
     }
     match conduit.mode {
         SyncMode::Mirror | SyncMode::Bidirectional => Some(wrong),
-        // A part of the source is enough.
-        SyncMode::Selective => Some(Vec::new()),
+        // What is chosen by its path is there as the source has it; the rest may be there or not.
+        SyncMode::Selective => {
+            wrong.retain(|(path, _)| source.contains_key(path) && is_chosen(conduit, path));
+            Some(wrong)
+        }
     }
+}
+
+fn is_chosen(conduit: &ConduitPlan, path: &str) -> bool {
+    conduit.select.iter().any(|chosen| chosen == "." || ancestors(path).any(|above| above == chosen))
 }
 
 /// The tree below an end, without what is the node's own.
@@ -96,12 +106,27 @@ fn left_out(
             out.insert(fold(path, folds));
         }
     }
+    out.extend(waiting(scene, conduit).into_iter().map(|path| fold(&path, folds)));
     let mut names: BTreeMap<String, usize> = BTreeMap::new();
     for path in source.keys() {
         *names.entry(fold(path, folds)).or_default() += 1;
     }
     out.extend(names.into_iter().filter(|(_, count)| *count > 1).map(|(name, _)| name));
     out
+}
+
+/// Paths of conflicts that are held until a person decides, as the coordinator lists them.
+fn waiting(scene: &dyn Scene, conduit: &ConduitPlan) -> Vec<String> {
+    let listed = || {
+        let device = scene.plan().device(&conduit.source.device)?;
+        let replica = scene.replica(device)?;
+        let conduits = replica.conduits().ok()?;
+        let fact = conduits.into_iter().find(|fact| fact.settings.name.value.as_str() == conduit.name)?;
+        replica.met_conflicts(fact.id, scene.id_of(device)).ok()
+    };
+    let open = listed().unwrap_or_default().into_iter().filter(|met| met.settled_ms.is_none());
+    let held = open.filter(|met| met.conflict.outcome == ConflictOutcome::Held);
+    held.map(|met| text(&met.conflict.path.to_slashes())).collect()
 }
 
 fn rules(scene: &dyn Scene, end: &End) -> Option<(IgnoreRules, String)> {

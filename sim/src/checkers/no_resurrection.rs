@@ -107,7 +107,15 @@ impl Invariant for NoResurrection {
             }
             Seen::PowerCut(_)
             | Seen::Did {
-                deed: Deed::Unmount(..) | Deed::Replace(..) | Deed::RestoreTree(_) | Deed::RestoreIndex | Deed::Wipe,
+                // What is undone comes back, and so does what a person decides for.
+                deed:
+                    Deed::Unmount(..)
+                    | Deed::Replace(..)
+                    | Deed::RestoreTree(_)
+                    | Deed::RestoreIndex
+                    | Deed::Wipe
+                    | Deed::Undo(_)
+                    | Deed::Resolve { .. },
                 ..
             } => self.gone.clear(),
             _ => {}

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidegate_protocol::file_sync::{JobKey, JobKind};
+use tidegate_protocol::file_sync::{JobKey, JobKind, Side};
 use tidegate_protocol::id::{ConduitId, DeviceId};
 
 use super::{Invariant, Scene, Seen};
@@ -24,8 +24,8 @@ fn recorded(scene: &dyn Scene, job: &JobKey) -> usize {
 /// The claim.
 #[derive(Debug, Default)]
 pub(super) struct Order {
-    /// Copies of the newest plan of a conduit that has any operation, by device.
-    copies: BTreeMap<ConduitId, BTreeMap<DeviceId, usize>>,
+    /// Copies of the newest plan of a conduit that has any operation, by device and the end that changes.
+    copies: BTreeMap<ConduitId, BTreeMap<(DeviceId, Side), usize>>,
     outcomes: BTreeMap<JobKey, BTreeSet<u32>>,
 }
 
@@ -43,12 +43,12 @@ impl Invariant for Order {
                 let id = |name: &str| scene.plan().device(name).map(|device| scene.id_of(device));
                 let mut copies = BTreeMap::new();
                 let ends = [
-                    (&conduit.target.device, &plan.operations.source_to_target),
-                    (&conduit.source.device, &plan.operations.target_to_source),
+                    (&conduit.target.device, Side::Target, &plan.operations.source_to_target),
+                    (&conduit.source.device, Side::Source, &plan.operations.target_to_source),
                 ];
-                for (name, operations) in ends {
+                for (name, side, operations) in ends {
                     if let Some(id) = id(name) {
-                        *copies.entry(id).or_default() += operations.copies.len();
+                        copies.insert((id, side), operations.copies.len());
                     }
                 }
                 self.copies.insert(plan.conduit, copies);
@@ -59,8 +59,8 @@ impl Invariant for Order {
                 self.outcomes.retain(|other, _| other.conduit != job.conduit || other.generation + 4 > job.generation);
             }
             Said::Leg { job, items, .. } if job.kind == JobKind::Delete => {
-                for (owner, copies) in self.copies.get(&job.conduit).into_iter().flatten() {
-                    let key = JobKey { device: *owner, kind: JobKind::Copy, ..*job };
+                for ((owner, side), copies) in self.copies.get(&job.conduit).into_iter().flatten() {
+                    let key = JobKey { device: *owner, side: *side, kind: JobKind::Copy, ..*job };
                     let known = self.outcomes.get(&key).map_or(0, BTreeSet::len).max(recorded(scene, &key));
                     if known < *copies {
                         let says = format!(

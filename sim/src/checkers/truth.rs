@@ -1,7 +1,7 @@
 //! TRUE: verified means verified. When a generation becomes verified, its ends hold the same at every path that no
 //! user has touched since the evidence for it was asked for, and that could be read when it was looked at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_protocol::file_sync::Verification;
 use tidegate_protocol::index::EntryKind;
@@ -10,7 +10,7 @@ use tidegate_storage::store::Snapshot;
 
 use super::{Invariant, Scene, Seen, differences};
 use crate::ghost::Ghost;
-use crate::plan::{End, Millis};
+use crate::plan::{Deed, End, Millis};
 use crate::verdict::{Violation, names};
 use crate::witness::Said;
 
@@ -19,6 +19,9 @@ use crate::witness::Said;
 pub(super) struct Truth {
     /// When a device asked anybody for evidence last, and the time before.
     asked: BTreeMap<usize, Millis>,
+    /// Conduits of which a person has a generation undone: the one that does it is verified by what stands again, and
+    /// the run after it brings both ends in step.
+    undone: BTreeSet<String>,
 }
 
 /// Evidence may be this old when the gate opens, and a resolve takes its time.
@@ -31,11 +34,15 @@ impl Invariant for Truth {
 
     fn saw(&mut self, seen: &Seen<'_>, ghost: &Ghost, scene: &dyn Scene, wrong: &mut Vec<Violation>) {
         match seen {
+            Seen::Did { deed: Deed::Undo(conduit), .. } => drop(self.undone.insert(conduit.clone())),
             Seen::Said { device, said: Said::AskedHeads { .. } } => {
                 self.asked.insert(*device, scene.now());
             }
             Seen::Said { device, said: Said::Status { conduit, generation, status: Verification::Verified } } => {
                 let Some(conduit) = scene.conduit_of(*conduit).map(|at| &scene.plan().conduits[at]) else { return };
+                if self.undone.remove(&conduit.name) {
+                    return;
+                }
                 let asked = self.asked.get(device).copied().unwrap_or_else(|| scene.now());
                 let since = Millis(asked.0.min(scene.now().0.saturating_sub(EVIDENCE_MS)));
                 let replica = scene.replica(*device);

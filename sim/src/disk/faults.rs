@@ -1,7 +1,7 @@
 //! What goes wrong with a disk, and when: calls that fail, a process that dies at a call, calls that take time,
 //! and syncs that lie. Everything here is set by whoever runs the world; nothing is drawn but at the rates given.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::errno::Errno;
 use crate::random::Stream;
@@ -17,6 +17,8 @@ pub struct Faults {
     pub fail_ppm: Option<(u32, Errno)>,
     /// Only calls on this volume fail; all of them are counted.
     pub fail_only_on: Option<u64>,
+    /// Names, by absolute path, that the node cannot give for want of room, whatever room there is for others.
+    pub no_room_for: BTreeSet<Vec<u8>>,
     /// The call at which the process dies; what it does may be done, half done, or not done.
     pub die_at: Option<u64>,
     /// Before this many of a million calls others get their turn.

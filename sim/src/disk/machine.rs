@@ -258,7 +258,8 @@ impl Machine {
         self.feed.extend(gone);
     }
 
-    fn saw_object(&mut self, (volume, id): Address) -> Vec<u8> {
+    /// Tells the watchers that something about an object changed; answers its absolute path.
+    pub(super) fn saw_object(&mut self, (volume, id): Address) -> Vec<u8> {
         let tree = self.volumes.get(&volume);
         let place = tree.and_then(|tree| {
             let (dir, key) = tree.object(id).place.clone()?;

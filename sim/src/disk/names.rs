@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use tidegate_protocol::file_sync::NameRules;
+
 /// What a name is found by.
 pub(super) type Key = Arc<[u8]>;
 
@@ -13,12 +15,19 @@ pub struct Naming {
     pub ignores_case: bool,
     /// A letter with its accent is the same whether it is one code point or two.
     pub normalises: bool,
+    /// Names that Windows cannot store are refused.
+    pub refuses: bool,
 }
 
 impl Naming {
+    /// Whether a name can be given.
+    pub(super) fn stores(self, name: &[u8]) -> bool {
+        !self.refuses || NameRules { windows: true, ..NameRules::POSIX }.stores(name)
+    }
+
     /// The key of `name`. Bytes that are no text are their own key.
     pub(super) fn key(self, name: &[u8]) -> Key {
-        if self == Self::default() || name.is_ascii() && !self.ignores_case {
+        if !self.ignores_case && (!self.normalises || name.is_ascii()) {
             return name.into();
         }
         let Ok(text) = std::str::from_utf8(name) else { return name.into() };
@@ -58,7 +67,8 @@ mod tests {
     fn names_are_the_same_as_the_file_system_says() {
         let (case, form) =
             (Naming { ignores_case: true, ..Naming::default() }, Naming { normalises: true, ..Naming::default() });
-        let both = Naming { ignores_case: true, normalises: true };
+        let both = Naming { ignores_case: true, normalises: true, refuses: true };
+        assert!(!both.stores(b"NUL.txt") && both.stores(b"nil.txt") && case.stores(b"NUL.txt"));
         let same = |naming: Naming, a: &str, b: &str| naming.key(a.as_bytes()) == naming.key(b.as_bytes());
         assert!(same(case, "README", "readme") && same(case, "Ärger", "ärger") && !same(form, "README", "readme"));
         assert!(same(form, "caf\u{e9}", "cafe\u{301}") && !same(case, "caf\u{e9}", "cafe\u{301}"));

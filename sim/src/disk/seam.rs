@@ -201,7 +201,17 @@ impl SimRoot {
 
     async fn make(&self, path: &TreePath, body: Body) -> io::Result<Address> {
         let spot = self.0.spot;
-        self.call(move |m, now, _| m.create(Actor::Node, spot, path.as_bytes(), body, now)).await
+        self.call(move |m, now, _| {
+            self.has_room_for(m, path)?;
+            m.create(Actor::Node, spot, path.as_bytes(), body, now)
+        })
+        .await
+    }
+
+    fn has_room_for(&self, machine: &Machine, path: &TreePath) -> Result<()> {
+        let full = &machine.faults.no_room_for;
+        let at = || [self.0.path.as_slice(), path.as_bytes()].join(b"/".as_slice());
+        if !full.is_empty() && full.contains(&at()) { Err(Errno::NoSpace) } else { Ok(()) }
     }
 
     async fn take(&self, path: &TreePath, what: Removal) -> io::Result<()> {
@@ -277,6 +287,7 @@ impl RootDir for SimRoot {
         let spot = self.0.spot;
         let make = |m: &mut Machine, now, _| {
             let body = Body::File { content: Content::default(), saved: None, low: 0 };
+            self.has_room_for(m, path)?;
             let address = m.create(Actor::Node, spot, path.as_bytes(), body, now)?;
             m.open(Actor::Node, address)?;
             Ok(address)
@@ -300,8 +311,11 @@ impl RootDir for SimRoot {
             RenameMode::NoReplace => Onto::Nothing,
             RenameMode::Exchange => Onto::Exchange,
         };
-        let (from, to) = ((spot, from.as_bytes()), (spot, to.as_bytes()));
-        self.call(|m, now, _| m.rename(Actor::Node, from, to, onto, now)).await
+        let rename = |m: &mut Machine, now, _| {
+            self.has_room_for(m, to)?;
+            m.rename(Actor::Node, (spot, from.as_bytes()), (spot, to.as_bytes()), onto, now)
+        };
+        self.call(rename).await
     }
 
     async fn remove_file(&self, path: &TreePath) -> io::Result<()> {

@@ -158,11 +158,12 @@ impl User {
 
     /// Says what may be done with a file or directory from now on, by the node as by users.
     pub fn set_access(&self, path: &str, access: Access) -> Result<()> {
-        self.on(path, |machine, spot, rest, _| {
+        self.on(path, |machine, spot, rest, now| {
             let id = machine.find(spot, rest)?;
             if let Some(volume) = machine.volumes.get_mut(&spot.volume) {
-                volume.object_mut(id).access = access;
+                volume.set_access(id, access, now);
             }
+            machine.saw_object((spot.volume, id));
             Ok(())
         })
     }

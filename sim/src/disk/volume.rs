@@ -48,7 +48,7 @@ impl VolumeSpec {
             id,
             capacity_bytes: 1 << 40,
             time_step_ns: 1,
-            naming: Naming { ignores_case: false, normalises: false },
+            naming: Naming { ignores_case: false, normalises: false, refuses: false },
             exchanges: true,
             symlinks: true,
             reuses_inodes: false,
@@ -187,6 +187,7 @@ impl Volume {
             return Err(Errno::Exists);
         }
         self.may_change(dir)?;
+        self.may_be_called(name)?;
         self.has_room(OBJECT_BYTES)?;
         if matches!(body, Body::Symlink(_)) && !self.spec.symlinks {
             return Err(Errno::Unsupported);
@@ -221,6 +222,7 @@ impl Volume {
         now: Moment,
     ) -> Result<Option<ObjectId>> {
         let moving = self.entry(from_dir, from)?.ok_or(Errno::NoEntry)?.clone();
+        self.may_be_called(to)?;
         let standing = self.entry(to_dir, to)?.cloned();
         let (from_key, to_key) = (self.spec.naming.key(from), self.spec.naming.key(to));
         let respelled = Entry { spelling: to.into(), object: moving.object };
@@ -298,6 +300,15 @@ impl Volume {
             self.soil(id, now);
         }
         Ok(())
+    }
+
+    /// Says what may be done with an object. Like any change of permissions it shows in the time of the last change.
+    pub(super) fn set_access(&mut self, id: ObjectId, access: Access, now: Moment) {
+        if self.object(id).access != access {
+            let stamp = self.stamp(now);
+            let object = self.object_mut(id);
+            (object.access, object.ctime_ns) = (access, stamp);
+        }
     }
 
     pub(super) fn free_bytes(&self) -> u64 {
@@ -431,6 +442,10 @@ impl Volume {
             (None, Some(_)) => Err(Errno::IsDirectory),
             (Some(_), Some(_)) | (None, None) => Ok(()),
         }
+    }
+
+    fn may_be_called(&self, name: &[u8]) -> Result<()> {
+        if self.spec.naming.stores(name) { Ok(()) } else { Err(Errno::Invalid) }
     }
 
     fn has_room(&self, bytes: u64) -> Result<()> {

@@ -42,6 +42,17 @@ pub enum Style {
     Stealth,
 }
 
+/// What a person keeps of a conflict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// The source's version.
+    Source,
+    /// The target's.
+    Target,
+    /// Both.
+    Both,
+}
+
 /// Something that happens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Deed {
@@ -181,6 +192,17 @@ pub enum Deed {
     Approve(String),
     /// A conduit is paused or not.
     Pause(String, bool),
+    /// A person decides the conflict that waits at a path of a conduit, if one does.
+    Resolve {
+        /// The conduit.
+        conduit: String,
+        /// Below its roots.
+        path: String,
+        /// Whose version is kept.
+        keep: Keep,
+    },
+    /// The newest generation of a conduit is undone.
+    Undo(String),
     /// A location is scanned.
     Rescan {
         /// The location.
@@ -248,6 +270,8 @@ impl Deed {
             Self::Approve(_) => "approves",
             Self::Pause(_, true) => "pauses",
             Self::Pause(_, false) => "resumes",
+            Self::Resolve { .. } => "resolves",
+            Self::Undo(_) => "undoes",
             Self::Rescan { .. } => "rescans",
             Self::Rules(..) => "ignores",
         }
@@ -296,6 +320,8 @@ impl Deed {
             | Self::Sync(_)
             | Self::Approve(_)
             | Self::Pause(..)
+            | Self::Resolve { .. }
+            | Self::Undo(_)
             | Self::Rescan { .. }
             | Self::Rules(..) => Doer::Operator,
         }
@@ -368,7 +394,11 @@ impl Deed {
     /// The conduit it is about.
     pub fn conduit(&self) -> Option<&str> {
         match self {
-            Self::Sync(conduit) | Self::Approve(conduit) | Self::Pause(conduit, _) => Some(conduit),
+            Self::Sync(conduit)
+            | Self::Approve(conduit)
+            | Self::Pause(conduit, _)
+            | Self::Resolve { conduit, .. }
+            | Self::Undo(conduit) => Some(conduit),
             _ => None,
         }
     }
@@ -379,6 +409,16 @@ impl fmt::Display for Place {
         let text =
             if self.path.is_empty() { self.location.clone() } else { format!("{}/{}", self.location, self.path) };
         f.write_str(&quoted(&text))
+    }
+}
+
+impl fmt::Display for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Source => "source",
+            Self::Target => "target",
+            Self::Both => "both",
+        })
     }
 }
 
@@ -444,7 +484,11 @@ impl fmt::Display for Deed {
             | Self::Revoke(name)
             | Self::Sync(name)
             | Self::Approve(name)
-            | Self::Pause(name, _) => write!(f, " {}", quoted(name)),
+            | Self::Pause(name, _)
+            | Self::Undo(name) => write!(f, " {}", quoted(name)),
+            Self::Resolve { conduit, path, keep } => {
+                write!(f, " {} {} keep={keep}", quoted(conduit), quoted(path))
+            }
             Self::Rescan { location, deep } => write!(f, " {}{}", quoted(location), if *deep { " deep" } else { "" }),
             Self::Rules(location, rules) => {
                 write!(f, " {}", quoted(location))?;

@@ -26,6 +26,13 @@ const FILES: [&str; 12] = [
     "d.txt",
     "e.txt",
 ];
+const STRATEGIES: [ConflictStrategy; 5] = [
+    ConflictStrategy::NewestWins,
+    ConflictStrategy::LargestWins,
+    ConflictStrategy::SourceWins,
+    ConflictStrategy::TargetWins,
+    ConflictStrategy::PromptUser,
+];
 const HOUR_MS: u64 = 3_600_000;
 
 /// Draws the plan of a seed.
@@ -118,35 +125,71 @@ fn conduits(draw: &mut Stream, profile: &Profile, plan: &mut Plan) {
             if !both && draw.chance(800_000) {
                 plan.locations[target].files.clear();
             }
-            let schedule = if draw.chance(600_000) {
-                Schedule::Instant { settle_ms: draw.range(200, 5_000) as u32 }
-            } else {
-                Schedule::Every { interval_ms: draw.range(20, 240) * 1_000 }
-            };
-            let end = |at: usize, dir: &str| End {
-                device: plan.locations[at].device.clone(),
-                place: Place { location: plan.locations[at].name.clone(), path: dir.to_owned() },
-            };
-            plan.conduits.push(ConduitPlan {
-                name: format!("c{}", plan.conduits.len() + 1),
-                source: end(source, ""),
-                target: end(target, ""),
-                mode: if both { SyncMode::Bidirectional } else { SyncMode::Mirror },
-                schedule,
-                delete_mode: if draw.chance(50_000) { DeleteMode::Permanent } else { DeleteMode::Trash },
-                strategy: ConflictStrategy::CreateConflictFile,
-                approves: true,
-            });
+            let mode = if both { SyncMode::Bidirectional } else { SyncMode::Mirror };
+            conduit(&mut draw, (source, target), mode, profile, plan);
         }
     }
+    if profile.bidirectional_percent == 100 {
+        rings(&draw.below_key(u64::MAX), profile, plan);
+    }
+}
+
+/// Further two-way conduits between locations of different devices: with the others they make triangles and rings.
+fn rings(draw: &Stream, profile: &Profile, plan: &mut Plan) {
+    for target in 0..plan.locations.len() {
+        for source in 0..target {
+            let mut draw = draw.below_key((source as u64) << 32 | target as u64);
+            let at = |end: &End| plan.location(&end.device, &end.place.location);
+            let ends = [Some(source), Some(target)];
+            let is_there = plan.conduits.iter().any(|c| [at(&c.source), at(&c.target)] == ends);
+            let one_device = plan.locations[source].device == plan.locations[target].device;
+            if !is_there && !one_device && draw.below(100) < profile.ring_percent {
+                conduit(&mut draw, (source, target), SyncMode::Bidirectional, profile, plan);
+            }
+        }
+    }
+}
+
+fn conduit(draw: &mut Stream, ends: (usize, usize), mode: SyncMode, profile: &Profile, plan: &mut Plan) {
+    let schedule = if draw.chance(600_000) {
+        Schedule::Instant { settle_ms: draw.range(200, 5_000) as u32 }
+    } else {
+        Schedule::Every { interval_ms: draw.range(20, 240) * 1_000 }
+    };
+    let end = |at: usize| End {
+        device: plan.locations[at].device.clone(),
+        place: Place { location: plan.locations[at].name.clone(), path: String::new() },
+    };
+    let delete_mode = if draw.chance(50_000) { DeleteMode::Permanent } else { DeleteMode::Trash };
+    let strategy = match mode {
+        SyncMode::Bidirectional if draw.below(100) < profile.strategy_percent => {
+            STRATEGIES[draw.index(STRATEGIES.len())]
+        }
+        SyncMode::Bidirectional | SyncMode::Mirror | SyncMode::Selective => ConflictStrategy::CreateConflictFile,
+    };
+    plan.conduits.push(ConduitPlan {
+        name: format!("c{}", plan.conduits.len() + 1),
+        source: end(ends.0),
+        target: end(ends.1),
+        mode,
+        schedule,
+        delete_mode,
+        strategy,
+        select: Vec::new(),
+        approves: true,
+    });
 }
 
 fn edits(seed: u64, device: usize, profile: &Profile, plan: &mut Plan) {
     let name = plan.devices[device].name.clone();
     let own: Vec<String> = plan.locations.iter().filter(|l| l.device == name).map(|l| l.name.clone()).collect();
     let mut draw = Draws::new(seed).stream(Kind::Plan, device as u64 + 1, 1);
-    let mirrored: BTreeSet<String> =
-        plan.conduits.iter().filter(|c| c.target.device == name).map(|c| c.target.place.location.clone()).collect();
+    let mirrored: BTreeSet<String> = plan
+        .conduits
+        .iter()
+        .filter(|c| c.target.device == name && c.mode.is_one_way())
+        .map(|c| c.target.place.location.clone())
+        .collect();
     if own.is_empty() || profile.edits_per_hour == 0 {
         return;
     }

@@ -6,12 +6,15 @@
 use std::ops::Range;
 use std::str::FromStr;
 
-use super::deed::{Content, Deed, Place, Style};
+use serde::Deserialize;
+use tidegate_protocol::path::DirPath;
+
+use super::deed::{Content, Deed, Keep, Place, Style};
 use super::words::{LineError, Word, Words, nearest, read};
 use super::{Millis, Step};
 
 /// Every verb, with its form.
-pub const VERBS: [(&str, &str); 43] = [
+pub const VERBS: [(&str, &str); 45] = [
     ("writes", "writes LOCATION/PATH 'text' | bytes=N [style=truncate|temp|append|slow:2m|stealth]"),
     ("deletes", "deletes LOCATION/PATH"),
     ("renames", "renames LOCATION/OLD LOCATION/NEW"),
@@ -53,6 +56,8 @@ pub const VERBS: [(&str, &str); 43] = [
     ("approves", "approves CONDUIT"),
     ("pauses", "pauses CONDUIT"),
     ("resumes", "resumes CONDUIT"),
+    ("resolves", "resolves CONDUIT PATH keep=source|target|both"),
+    ("undoes", "undoes CONDUIT"),
     ("rescans", "rescans LOCATION [deep]"),
     ("ignores", "ignores LOCATION PATTERN…"),
 ];
@@ -187,6 +192,12 @@ fn arguments(verb: &str, words: &mut Words) -> Result<Deed, LineError> {
         "approves" => Deed::Approve(text(words, conduit)?),
         "pauses" => Deed::Pause(text(words, conduit)?, true),
         "resumes" => Deed::Pause(text(words, conduit)?, false),
+        "resolves" => Deed::Resolve {
+            conduit: text(words, conduit)?,
+            path: text(words, "a path below the conduit's roots")?,
+            keep: words.option("keep")?.unwrap_or(Keep::Both),
+        },
+        "undoes" => Deed::Undo(text(words, conduit)?),
         "rescans" => Deed::Rescan { location: text(words, location)?, deep: flag(words, "deep")? },
         "ignores" => {
             let location = text(words, location)?;
@@ -272,6 +283,21 @@ fn options_of(form: &'static str) -> Vec<&'static str> {
     parts.map(|(key, _)| key).collect()
 }
 
+/// A subtree, a file, or a pattern of a selection.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Chosen(pub String);
+
+impl TryFrom<String> for Chosen {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let path = if text == "." { Ok(DirPath::TOP) } else { DirPath::from_slashes(text.as_bytes()) };
+        let wrong = path.err().map(|error| format!("`{text}` is no path below the roots: {error}"));
+        wrong.map_or(Ok(Self(text)), Err)
+    }
+}
+
 impl FromStr for Place {
     type Err = String;
 
@@ -282,6 +308,19 @@ impl FromStr for Place {
             return Err(format!("`{text}` is not LOCATION/PATH with plain names between slashes"));
         }
         Ok(Self { location: location.to_owned(), path: path.to_owned() })
+    }
+}
+
+impl FromStr for Keep {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "source" => Self::Source,
+            "target" => Self::Target,
+            "both" => Self::Both,
+            _ => return Err(format!("`{text}` is nothing to keep: source, target or both")),
+        })
     }
 }
 
@@ -350,6 +389,8 @@ mod tests {
             "00:00:01 a approves c",
             "00:00:01 a pauses c",
             "00:00:01 a resumes c",
+            "00:00:01 a resolves c 'd/a b' keep=target",
+            "00:00:01 a undoes c",
             "00:00:01 a rescans L deep",
             "00:00:01 a ignores L *.tmp 'a b'",
         ];

@@ -18,8 +18,8 @@ use std::fmt;
 
 use tidegate_protocol::file_sync::{ConflictStrategy, DeleteMode, Schedule, SyncMode};
 
-pub use deed::{Content, Deed, Doer, Place, Style};
-pub use grammar::{Spanned, VERBS, step};
+pub use deed::{Content, Deed, Doer, Keep, Place, Style};
+pub use grammar::{Chosen, Spanned, VERBS, step};
 pub use moment::{Clock, Millis, TimeError};
 
 /// Everything that will happen.
@@ -105,6 +105,8 @@ pub struct ConduitPlan {
     pub delete_mode: DeleteMode,
     /// What becomes of conflicts.
     pub strategy: ConflictStrategy,
+    /// Chosen subtrees, files and patterns (selective).
+    pub select: Vec<String>,
     /// Whether a plan that a guard holds is approved by the operator, some time after.
     pub approves: bool,
 }

@@ -34,6 +34,13 @@ pub struct Profile {
     /// Of a hundred conduits, how many are bidirectional.
     #[serde(default)]
     pub bidirectional_percent: u64,
+    /// Where every conduit is bidirectional: of a hundred pairs of locations that have none between them, how many get
+    /// one, so that there are triangles and rings.
+    #[serde(default)]
+    pub ring_percent: u64,
+    /// Of a hundred bidirectional conduits, how many have another conflict strategy than that which keeps both.
+    #[serde(default)]
+    pub strategy_percent: u64,
     /// Of a hundred devices, how many have a quirk (folding names, coarse times, no exchange, reused inodes).
     pub quirk_percent: u64,
 }
@@ -53,13 +60,14 @@ pub struct Weather {
 }
 
 /// The profiles that ship, by name.
-pub const BUILT_IN: [(&str, &str); 6] = [
+pub const BUILT_IN: [(&str, &str); 7] = [
     ("idle", include_str!("../../../configs/sim/idle.toml")),
     ("light", include_str!("../../../configs/sim/light.toml")),
     ("dense", include_str!("../../../configs/sim/dense.toml")),
     ("standard", include_str!("../../../configs/sim/standard.toml")),
     ("heavy", include_str!("../../../configs/sim/heavy.toml")),
     ("ten-devices", include_str!("../../../configs/sim/ten-devices.toml")),
+    ("two-way", include_str!("../../../configs/sim/two-way.toml")),
 ];
 
 /// Why a profile cannot be used.
@@ -67,7 +75,7 @@ pub const BUILT_IN: [(&str, &str); 6] = [
 pub enum ProfileError {
     /// Not built in.
     #[error(
-        "there is no profile `{0}`; there are idle, light, dense, standard, heavy and ten-devices, or a file by its path"
+        "there is no profile `{0}`; there are idle, light, dense, standard, heavy, ten-devices and two-way, or a file by its path"
     )]
     Unknown(String),
     /// Not a profile.

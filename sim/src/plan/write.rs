@@ -48,6 +48,9 @@ impl fmt::Display for Plan {
             if conduit.strategy != ConflictStrategy::CreateConflictFile {
                 writeln!(f, "strategy = \"{}\"", strategy_word(conduit.strategy))?;
             }
+            if !conduit.select.is_empty() {
+                writeln!(f, "select = {}", list(&conduit.select))?;
+            }
             if !conduit.approves {
                 writeln!(f, "approves = false")?;
             }

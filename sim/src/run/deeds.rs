@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use tidegate::core::command::Command;
+use tidegate_protocol::file_sync::Decision;
 use tidegate_storage::disk::FileKind;
 
 use super::operator::Call;
@@ -12,7 +13,7 @@ use crate::checkers::Seen;
 use crate::device::Cut;
 use crate::disk::{Access, Content as Bytes, Disk, Errno, Picture, Survival};
 use crate::executor::MILLI;
-use crate::plan::{Deed, Doer, Millis, NetworkPlan, Step};
+use crate::plan::{Deed, Doer, Keep, Millis, NetworkPlan, Step};
 use crate::random::Kind;
 use crate::user::{Came, absolute};
 use crate::watch::Watching;
@@ -288,6 +289,20 @@ impl Run<'_> {
             }
             Deed::Pause(conduit, paused) => {
                 self.pause(device, conduit, *paused);
+                true
+            }
+            Deed::Resolve { conduit, path, keep } => {
+                let decision = match keep {
+                    Keep::Source => Decision::Source,
+                    Keep::Target => Decision::Target,
+                    Keep::Both => Decision::Both,
+                };
+                let command = Command::Conflicts { conduit: Some(conduit.clone()), settled: false };
+                self.call(device, command, Call::Decide { path: path.clone(), decision });
+                true
+            }
+            Deed::Undo(conduit) => {
+                self.call(device, Command::History { conduit: conduit.clone() }, Call::Undo(conduit.clone()));
                 true
             }
             Deed::Rescan { location, deep } => {

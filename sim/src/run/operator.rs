@@ -1,6 +1,7 @@
 //! Whoever operates the devices: runs, pauses and approves conduits, pairs and revokes devices. By commands only.
 
-use tidegate::core::command::{Command, ConduitChange, Reply};
+use tidegate::core::command::{Choice, Command, ConduitChange, Reply};
+use tidegate_protocol::file_sync::Decision;
 
 use super::Run;
 use crate::world::Answer;
@@ -15,6 +16,15 @@ const APPROVAL_WAIT_MS: u64 = 60_000;
 pub(super) enum Call {
     /// A look at a conduit, to approve what is held.
     Look(usize),
+    /// The list in which a conflict is to be found, to be decided.
+    Decide {
+        /// Where it waits.
+        path: String,
+        /// What is decided.
+        decision: Decision,
+    },
+    /// The history of a conduit, to undo what is newest in it.
+    Undo(String),
     /// Anything of which the answer changes nothing.
     Whatever,
 }
@@ -41,7 +51,7 @@ impl Run<'_> {
     pub(super) fn forget_calls(&mut self, device: usize) {
         let gone = |call: &Call| match call {
             Call::Look(at) => self.plan.conduits[*at].source.device == self.plan.devices[device].name,
-            Call::Whatever => true,
+            Call::Decide { .. } | Call::Undo(_) | Call::Whatever => true,
         };
         self.calls.retain(|_, call| !gone(call));
     }
@@ -55,7 +65,23 @@ impl Run<'_> {
                     self.call(device, Command::Approve { plan, wait_ms: APPROVAL_WAIT_MS }, Call::Whatever);
                 }
             }
-            (Call::Look(_) | Call::Whatever, _) => {}
+            (Call::Decide { path, decision }, Ok(Reply::Conflicts(open))) => {
+                let here = open.into_iter().find(|open| open.path.to_slashes() == path.as_bytes());
+                if let Some(conflict) = here.map(|open| open.id) {
+                    self.moment(device, format!("the conflict at {path} is decided: {decision:?}"));
+                    let choice = Choice::Keep(decision);
+                    self.call(device, Command::ResolveConflict { conflict, choice }, Call::Whatever);
+                }
+            }
+            (Call::Undo(conduit), Ok(Reply::History(all))) => {
+                if let Some(newest) = all.first() {
+                    let number = newest.number;
+                    self.moment(device, format!("{conduit} generation {number} is undone"));
+                    let (dry_run, approve, wait_ms) = (false, None, APPROVAL_WAIT_MS);
+                    self.call(device, Command::Undo { conduit, number, dry_run, approve, wait_ms }, Call::Whatever);
+                }
+            }
+            (Call::Look(_) | Call::Decide { .. } | Call::Undo(_) | Call::Whatever, _) => {}
         }
     }
 

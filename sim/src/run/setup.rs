@@ -1,9 +1,10 @@
 //! Before the plan's time begins: devices with their disks, one library, locations with their first files, grants and
 //! conduits. All of it in fair weather, and by the commands that people give.
 
-use tidegate::core::command::{Command, ConduitChange, NewConduit, Reply};
+use tidegate::core::command::{Command, ConduitChange, NewConduit, Reply, SelectionChange};
 use tidegate_protocol::id::Label;
 use tidegate_protocol::index::Rights;
+use tidegate_protocol::path::DirPath;
 
 use super::Run;
 use crate::clock::Chip;
@@ -48,6 +49,25 @@ pub(super) fn weather(network: &NetworkPlan) -> Weather {
         reset_ppm: network.reset_ppm,
         bytes_per_s: network.bytes_per_s,
     }
+}
+
+/// Subtrees and files as they are, the rest as patterns.
+fn selected(chosen: &[String]) -> SelectionChange {
+    if chosen.is_empty() {
+        return SelectionChange::default();
+    }
+    let (patterns, paths): (Vec<&String>, Vec<&String>) = chosen.iter().partition(|text| is_pattern(text));
+    let dir = |text: &&String| match text.as_str() {
+        "." => DirPath::TOP,
+        text => DirPath::from_slashes(text.as_bytes()).expect("it was read as a path"),
+    };
+    let (subtrees, include) = (paths.iter().map(dir).collect(), patterns.into_iter().cloned().collect());
+    SelectionChange { subtrees: Some(subtrees), include: Some(include), ..SelectionChange::default() }
+}
+
+/// Whether a selected text is a pattern.
+fn is_pattern(text: &str) -> bool {
+    text.contains(['*', '?', '['])
 }
 
 impl Run<'_> {
@@ -115,7 +135,7 @@ impl Run<'_> {
         let it = &self.plan.devices[device];
         VolumeSpec {
             time_step_ns: it.mtime_step_ns,
-            naming: Naming { ignores_case: it.folds_case, normalises: false },
+            naming: Naming { ignores_case: it.folds_case, ..Naming::default() },
             exchanges: it.exchange,
             reuses_inodes: it.reuses_inodes,
             ..VolumeSpec::plain(volume)
@@ -216,6 +236,7 @@ impl Run<'_> {
                 schedule: Some(conduit.schedule),
                 strategy: Some(conduit.strategy),
                 delete_mode: Some(conduit.delete_mode),
+                selection: selected(&conduit.select),
                 ..ConduitChange::default()
             },
         };

@@ -1,11 +1,11 @@
-//! Judges a file of the corpus's format: `scenarios FILE` by the law and the model, `scenarios FILE --real` on
-//! disks. One line a row, sums at the end; exit code 1 if a row failed.
+//! Judges a file of the corpus's format: `scenarios FILE` by the law and the model, with `--sim` on simulated
+//! devices, with `--real` on disks. One line a row, sums at the end; exit code 1 if a row failed.
 
 use std::env;
 use std::fs;
 use std::process::ExitCode;
 
-use tidegate_tests::corpus::judge::judge;
+use tidegate_tests::corpus::judge::{Ground, judge};
 use tidegate_tests::corpus::real::Pair;
 
 fn main() -> ExitCode {
@@ -14,12 +14,13 @@ fn main() -> ExitCode {
         return tidegate::cli::run(env::args_os());
     }
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let (real, files): (Vec<String>, Vec<String>) = arguments.into_iter().partition(|word| word == "--real");
-    let [file] = files.as_slice() else {
-        eprintln!("usage: scenarios FILE [--real]");
+    let (flags, files): (Vec<String>, Vec<String>) = arguments.into_iter().partition(|word| word.starts_with("--"));
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let ([file], [] | ["--sim" | "--real"]) = (files.as_slice(), flags.as_slice()) else {
+        eprintln!("usage: scenarios FILE [--sim | --real]");
         return ExitCode::from(2);
     };
-    match run(file, !real.is_empty()) {
+    match run(file, flags.first().copied()) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
@@ -30,10 +31,18 @@ fn main() -> ExitCode {
 }
 
 /// How many rows failed.
-fn run(file: &str, real: bool) -> Result<usize, Box<dyn std::error::Error>> {
+fn run(file: &str, flag: Option<&str>) -> Result<usize, Box<dyn std::error::Error>> {
     let text = fs::read_to_string(file)?;
-    let mut pair = if real { Some(Pair::start(env::current_exe()?)?) } else { None };
-    let table = judge(&text, pair.as_mut(), |row| println!("{row}"))?;
+    let mut pair = match flag {
+        Some("--real") => Some(Pair::start(env::current_exe()?)?),
+        Some(_) | None => None,
+    };
+    let mut ground = match (&mut pair, flag) {
+        (Some(pair), _) => Ground::Real(pair),
+        (None, Some(_)) => Ground::Sim,
+        (None, None) => Ground::Model,
+    };
+    let table = judge(&text, &mut ground, |row| println!("{row}"))?;
     let (passed, failed, not_applicable) = table.sums();
     println!("{} rows: {passed} passed, {failed} failed, {not_applicable} not applicable", table.0.len());
     Ok(failed)

@@ -14,6 +14,17 @@ use super::gate::GateRow;
 use super::model::{ModelWorld, TopologyRow};
 use super::real::{Pair, RealWorld};
 use super::runner::failures;
+use super::sim::SimWorld;
+
+/// Where rows are judged.
+pub enum Ground<'a> {
+    /// By the law and the model.
+    Model,
+    /// On simulated devices.
+    Sim,
+    /// On real disks, between two nodes that run.
+    Real(&'a mut Pair),
+}
 
 /// What is said of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,23 +82,17 @@ impl fmt::Display for Table {
     }
 }
 
-/// Judges all rows of a file's text: by the law and the model, or, with a pair of nodes, on disks.
-pub fn judge(
-    text: &str,
-    mut pair: Option<&mut Pair>,
-    mut shown: impl FnMut(&Judged),
-) -> Result<Table, toml::de::Error> {
+/// Judges all rows of a file's text. Rows of the gate and of the rules of creation are the law's alone.
+pub fn judge(text: &str, ground: &mut Ground<'_>, mut shown: impl FnMut(&Judged)) -> Result<Table, toml::de::Error> {
     let file: toml::Table = toml::from_str(text)?;
     let mut table = Table::default();
     for (kind, rows) in &file {
         for row in rows.as_array().into_iter().flatten() {
             let verdict = match kind.as_str() {
-                "scenario" => {
-                    read(row).map_or_else(|bad| bad, |scenario| scenario_verdict(&scenario, pair.as_deref_mut()))
-                }
+                "scenario" => read(row).map_or_else(|bad| bad, |scenario| scenario_verdict(&scenario, ground)),
                 "gate" => read(row).map_or_else(|bad| bad, |row: GateRow| compare(&row.answer(), &row.expect)),
                 "config" => read(row).map_or_else(|bad| bad, |row: ConfigRow| compare(&row.answer(), &row.expect)),
-                "topology" if pair.is_none() => {
+                "topology" if matches!(ground, Ground::Model) => {
                     read(row).map_or_else(|bad| bad, |row: TopologyRow| ran(|| row.failures()))
                 }
                 "topology" => Verdict::NotApplicable("several conduits over more than two nodes".to_owned()),
@@ -112,14 +117,19 @@ fn compare(answer: &str, expected: &str) -> Verdict {
     Verdict::Failed(vec![format!("answered {answer}, expected {expected}")])
 }
 
-/// Judges a scenario in the model, or, with a pair of nodes, on disks.
-pub fn scenario_verdict(scenario: &Scenario, pair: Option<&mut Pair>) -> Verdict {
+/// Judges a scenario.
+pub fn scenario_verdict(scenario: &Scenario, ground: &mut Ground<'_>) -> Verdict {
     if let Some(why) = nowhere(scenario) {
         return Verdict::NotApplicable(why);
     }
-    let Some(pair) = pair else {
-        return ran(|| failures(scenario, &mut ModelWorld::new(&scenario.head)));
-    };
+    match ground {
+        Ground::Model => ran(|| failures(scenario, &mut ModelWorld::new(&scenario.head))),
+        Ground::Sim => ran(|| failures(scenario, &mut SimWorld::new(scenario))),
+        Ground::Real(pair) => on_disks(scenario, pair),
+    }
+}
+
+fn on_disks(scenario: &Scenario, pair: &mut Pair) -> Verdict {
     if let Some(why) = RealWorld::cannot(scenario) {
         return Verdict::NotApplicable(why);
     }

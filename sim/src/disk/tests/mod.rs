@@ -12,8 +12,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tidegate_protocol::file_sync::NameRules;
 use tidegate_protocol::path::EntryPath;
-use tidegate_storage::disk::{FileSystem, RootDir, block_on, contract};
+use tidegate_storage::disk::{FileSystem, RootDir, block_on, contract, probe_names};
 
 use super::*;
 use crate::random::{Draws, Kind};
@@ -56,7 +57,7 @@ fn shown(disk: &Disk, picture: Picture) -> Vec<(String, Option<String>)> {
 #[test]
 fn the_simulated_disk_keeps_the_contract_whatever_its_kind() {
     let plain = VolumeSpec::plain(2);
-    let folding = Naming { ignores_case: true, normalises: true };
+    let folding = Naming { ignores_case: true, normalises: true, refuses: false };
     for spec in [
         plain,
         VolumeSpec { time_step_ns: 1_000, ..plain },
@@ -77,6 +78,28 @@ fn the_simulated_disk_keeps_the_contract_whatever_its_kind() {
             disk.user().sync_all("/d").unwrap();
             assert!(disk.used_bytes(2) < used && disk.used_bytes(2) <= 256, "what is removed takes no room");
         }
+    }
+}
+
+#[test]
+fn a_probe_finds_out_what_a_volume_folds_and_refuses_and_leaves_nothing() {
+    let plain = VolumeSpec::plain(2);
+    let naming = |ignores_case, normalises, refuses| Naming { ignores_case, normalises, refuses };
+    for (spec, folds, windows, links) in [
+        (plain, false, false, true),
+        (VolumeSpec { naming: naming(true, false, false), ..plain }, true, false, true),
+        (VolumeSpec { naming: naming(false, true, false), ..plain }, true, false, true),
+        (VolumeSpec { naming: naming(true, true, true), symlinks: false, ..plain }, true, true, false),
+    ] {
+        let disk = disk(1, spec);
+        disk.user().make_dir("/d/.tidegate").unwrap();
+        // A crash in the middle of an earlier one is no obstacle.
+        disk.user().write("/d/.tidegate/probe-\u{e9}", b"").unwrap();
+        let root = block_on(disk.start().open_root(Path::new("/d"))).unwrap();
+        assert_eq!(block_on(probe_names(&root)).unwrap(), NameRules { folds, windows, links });
+        assert_eq!(disk.user().list("/d/.tidegate").unwrap(), Vec::<Vec<u8>>::new());
+        disk.set_read_only(2, true);
+        assert!(block_on(probe_names(&root)).is_err(), "what cannot be tried is not known");
     }
 }
 
@@ -268,7 +291,7 @@ fn whatever_is_lost_the_rest_is_a_tree() {
 
 #[test]
 fn names_that_are_the_same_find_the_same_file_under_the_spelling_it_was_made_with() {
-    let naming = Naming { ignores_case: true, normalises: true };
+    let naming = Naming { ignores_case: true, normalises: true, refuses: false };
     let disk = disk(1, VolumeSpec { naming, ..VolumeSpec::plain(2) });
     let user = disk.user();
     user.write("/d/Readme", b"1").unwrap();

@@ -45,6 +45,8 @@ pub struct ScanSpec {
     pub deep: bool,
     /// What is not looked at.
     pub rules: Arc<IgnoreRules>,
+    /// Names that differ in case or Unicode form are one here: what a look finds may bear another name.
+    pub folds: bool,
 }
 
 /// Where a scan looks.

@@ -70,7 +70,7 @@ impl<R: RootDir, K: Known, S: Sink, L: Lanes> Walk<'_, R, K, S, L> {
             if matches!(targets.get(&step), Some(Reach::Whole(_))) {
                 return Ok(());
             }
-            let looked = self.root.metadata(&(&step).into()).await.map_err(|e| e.kind());
+            let looked = self.look(&step).await;
             if residue_above || looked.is_ok_and(|found| found.is_some_and(|m| m.kind == FileKind::Special)) {
                 add_residue(targets, &parent);
             }

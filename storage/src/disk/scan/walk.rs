@@ -84,7 +84,7 @@ impl<R: RootDir, K: Known, S: Sink, L: Lanes> Walk<'_, R, K, S, L> {
                 Some(looked) => looked,
                 // A name that was not listed may have been renamed over while the directory was read: only a look
                 // at the path itself says that it is gone.
-                None => self.root.metadata(&at).await.map_err(|e| e.kind()),
+                None => self.look(&path).await,
             };
             let metadata = match now {
                 Ok(Some(metadata)) => metadata,
@@ -114,6 +114,25 @@ impl<R: RootDir, K: Known, S: Sink, L: Lanes> Walk<'_, R, K, S, L> {
             }
         }
         self.unknown(path, UnknownCause::Changing, known).await
+    }
+
+    /// Looks at one path. Where names are folded, only the list of its directory says under which one it stands.
+    pub(super) async fn look(&mut self, path: &EntryPath) -> Looked {
+        let at = TreePath::from(path);
+        let found = self.root.metadata(&at).await.map_err(|e| e.kind())?;
+        if !self.spec.folds || found.is_none() {
+            return Ok(found);
+        }
+        let mut above = TreePath::ROOT;
+        for name in path.names() {
+            match self.root.list(&above).await {
+                Ok(entries) if entries.iter().any(|entry| entry.name == name) => {}
+                Err(e) if !changed_kind(&e) => return Err(e.kind()),
+                Ok(_) | Err(_) => return Ok(None),
+            }
+            above = above.child(&Name::new(name).expect("a name of a path"));
+        }
+        Ok(found)
     }
 
     /// Lists a directory: what is visible in it in order, and whether anything else is.

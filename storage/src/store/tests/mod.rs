@@ -12,6 +12,7 @@ mod open;
 
 use ed25519_dalek::SigningKey;
 use redb::backends::InMemoryBackend;
+use tidegate_protocol::file_sync::NameRules;
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{DeviceId, Epoch, Label, LibraryId, LocationId, Sequence};
 use tidegate_protocol::index::{Entry, EntryKind, EntryState, FileFacts, Location, StatMark, UnknownCause, Version};
@@ -82,6 +83,7 @@ pub(super) fn location(owner: DeviceId, id: LocationId, root: &str, removed: boo
         rules: Vec::new(),
         grants: Vec::new(),
         stamp: Stamp::zero(owner),
+        names: NameRules::POSIX,
         removed,
     })
 }

@@ -303,7 +303,8 @@ fn scan(ends: &mut [&mut End; 2]) {
     }
 }
 
-const fn halt_name(halt: &Halt) -> &'static str {
+/// The corpus's name of a halt.
+pub(in crate::corpus) const fn halt_name(halt: &Halt) -> &'static str {
     match halt {
         Halt::RootEmptied { .. } => "root_emptied",
         Halt::MassDelete { .. } => "mass_delete",

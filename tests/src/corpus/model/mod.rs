@@ -18,6 +18,7 @@ use tidegate_protocol::path::DirPath;
 use super::format::{During, Edit, GuardSetting, Head, Names, Strategy};
 use super::runner::{Contents, Report, Tree, World};
 pub(super) use disk::Disk;
+pub(super) use link::halt_name;
 use link::{End, Link};
 use scan::Index;
 pub use topology::TopologyRow;
