@@ -36,7 +36,7 @@ fn records_keep_their_bytes() {
     check(
         "rested author",
         &AuthorRecord { fork: Some((head.clone(), head)), ..rested },
-        "07868bedb47f0c80bda6c1aa8bdc05add310e501724be9d9ca059ba4b813df61",
+        "1aea0e6d6984ba248bf7d3208b2b8500d9dd2a80515437794b0038f058aea120",
     );
     let ruling = Ruling {
         conduit: CONDUIT,
