@@ -1,6 +1,6 @@
-//! `bench`: how many device-hours one minute of CPU simulates, by profile.
+//! `bench`: how many device-hours one minute of CPU simulates, by profile. What else the machine does is left out.
 
-use super::{Outcome, Stopwatch, Usage, drawn};
+use super::{CpuWatch, Outcome, Usage, drawn};
 use crate::plan::Millis;
 use crate::plan::profile::BUILT_IN;
 use crate::run::run;
@@ -11,7 +11,7 @@ pub(super) struct Args {
     /// Only this profile.
     #[arg(long)]
     profile: Option<String>,
-    /// Real time for each profile.
+    /// CPU time for each profile.
     #[arg(long, default_value = "20s")]
     budget: Millis,
 }
@@ -22,7 +22,7 @@ pub(super) fn main(args: &Args) -> Result<Outcome, Usage> {
         "profile", "runs", "device-hours", "events/s", "device-hours/CPU-min"
     );
     for (name, _) in BUILT_IN.iter().filter(|(name, _)| args.profile.as_deref().is_none_or(|only| only == *name)) {
-        let watch = Stopwatch::start();
+        let watch = CpuWatch::start();
         let (mut runs, mut device_ms, mut events) = (0, 0, 0);
         while watch.ms() < args.budget.0 || runs == 0 {
             let verdict = run(&drawn(runs, name)?);
