@@ -151,31 +151,6 @@ fn cpu_ms() -> Option<u64> {
     Some((user + system) * 10)
 }
 
-/// CPU time of this process, for `bench`; a run is one thread, and so is this process.
-#[derive(Debug, Clone, Copy)]
-struct CpuWatch {
-    begin_ms: Option<u64>,
-    real: Stopwatch,
-}
-
-impl CpuWatch {
-    fn start() -> Self {
-        Self { begin_ms: Self::used_ms(), real: Stopwatch::start() }
-    }
-
-    /// Milliseconds of CPU since; of real time where the system does not tell.
-    fn ms(self) -> u64 {
-        let used = self.begin_ms.and_then(|begin| Some(Self::used_ms()? - begin));
-        used.unwrap_or_else(|| self.real.ms())
-    }
-
-    /// What Linux has counted for the main thread: `/proc/self/schedstat` begins with nanoseconds on a CPU.
-    fn used_ms() -> Option<u64> {
-        let told = text(Path::new("/proc/self/schedstat")).ok()?;
-        Some(told.split_whitespace().next()?.parse::<u64>().ok()? / 1_000_000)
-    }
-}
-
 /// Seeds `a..b`, or one seed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seeds {
