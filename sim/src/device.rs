@@ -203,7 +203,7 @@ impl Device {
                 return Err(error.into());
             }
         };
-        let machine = Watched::new(core, self.index as usize, around.notes.clone(), now, &first);
+        let machine = Watched::new(core, self.index as usize, (around.notes.clone(), self.pages.clone()), now, &first);
         let admitting = env.network().clone();
         let admit = Box::new(move |library, devices| admitting.allow(library, &devices));
         let (driver, node) = Driver::new(env.clone(), machine, admit);

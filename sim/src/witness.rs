@@ -19,6 +19,8 @@ use tidegate_protocol::path::EntryPath;
 use tidegate_protocol::wire::{Request, Response};
 use tidegate_storage::store::{Snapshot, Store};
 
+use crate::backend::PageFile;
+
 /// One fact, from one device.
 #[derive(Debug)]
 pub struct Noted {
@@ -155,6 +157,10 @@ pub struct Watched {
     core: Core,
     device: usize,
     notes: Notes,
+    /// The file of its replica.
+    pages: PageFile,
+    /// Calls that had changed that file when the replica was last looked at.
+    calls: u64,
     /// The own state that was noted last.
     state: Option<HeadRef>,
     /// The newest status of each generation that was noted, by conduit.
@@ -163,12 +169,12 @@ pub struct Watched {
 
 impl Watched {
     /// Puts a witness beside the core of a device. `first` is what the core wished when it was made.
-    pub fn new(core: Core, device: usize, notes: Notes, now: Now, first: &[Output]) -> Self {
+    pub fn new(core: Core, device: usize, (notes, pages): (Notes, PageFile), now: Now, first: &[Output]) -> Self {
         notes.lock().stores.insert(device, core.store().clone());
-        let mut watched = Self { core, device, notes, state: None, statuses: Statuses::new() };
+        let mut watched = Self { core, device, notes, pages, calls: 0, state: None, statuses: Statuses::new() };
         // What an earlier incarnation has brought about is no news.
         watched.statuses = watched.newest_statuses();
-        watched.after(now, 0, 0, first, false);
+        watched.after(now, 0, 0, first);
         watched
     }
 
@@ -195,14 +201,19 @@ impl Watched {
         }
     }
 
-    fn after(&mut self, now: Now, inputs: u64, kinds: u64, outputs: &[Output], resolved: bool) {
+    fn after(&mut self, now: Now, inputs: u64, kinds: u64, outputs: &[Output]) {
         let kinds = outputs.iter().fold(kinds, |kinds, output| crate::random::mix(kinds ^ kind_of_output(output)));
         self.note(now, Said::Step { inputs, outputs: outputs.len() as u64, kinds });
-        self.note_state(now);
+        // A replica whose file nobody has written to says what it said.
+        let calls = self.pages.calls();
+        let changed = std::mem::replace(&mut self.calls, calls) != calls || self.state.is_none();
+        if changed {
+            self.note_state(now);
+        }
         for output in outputs {
             self.note_output(now, output);
         }
-        if resolved {
+        if changed {
             self.note_statuses(now);
         }
     }
@@ -298,13 +309,12 @@ impl Machine for Watched {
     fn step(&mut self, now: Now, inputs: Vec<Input>, outputs: &mut Vec<Output>) -> Result<(), CoreError> {
         let count = inputs.len() as u64;
         let kinds = inputs.iter().fold(0, |kinds, input| crate::random::mix(kinds ^ kind_of_input(input)));
-        let resolved = inputs.iter().any(|input| matches!(input, Input::Resolved { .. } | Input::Answer { .. }));
         for input in &inputs {
             self.before(now, input);
         }
         let begin = outputs.len();
         self.core.step(now, inputs, outputs)?;
-        self.after(now, count, kinds, &outputs[begin..], resolved);
+        self.after(now, count, kinds, &outputs[begin..]);
         Ok(())
     }
 

@@ -79,9 +79,14 @@ impl Core {
         let own = step.own_author()?;
         let library = step.library()?;
         let is_mine = |head: &Head| head.device == self.me && head.library == library && head.epoch == own.epoch;
-        let mine: Vec<Head> = others.iter().filter_map(|signed| signed.verify().ok()).filter(is_mine).collect();
-        let forked = mine.iter().find(|one| mine.iter().any(|other| one.forks_from(other))).cloned();
-        forked.map_or(Ok(()), |head| self.renew(step, &head))
+        // Every member relays one own head, and signatures are dear: only what would be a proof is checked.
+        let claimed = others.iter().filter_map(|signed| Some((signed.claimed().ok()?, signed)));
+        let mine: Vec<(Head, &SignedHead)> = claimed.filter(|(head, _)| is_mine(head)).collect();
+        let is_signed = |signed: &SignedHead| signed.verify().is_ok();
+        let forked = mine.iter().find(|(one, signed)| {
+            mine.iter().any(|(other, by)| one.forks_from(other) && is_signed(signed) && is_signed(by))
+        });
+        forked.map_or(Ok(()), |(head, _)| self.renew(step, head))
     }
 
     /// Begins a new epoch, in which no number was ever used.
