@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use tidegate_protocol::file_sync::Schedule;
+use tidegate_protocol::file_sync::{Conduit, JobState, Schedule};
 use tidegate_protocol::id::ConduitId;
 
 use super::file_sync::{Purpose, SyncCall};
@@ -13,6 +13,12 @@ use super::{Core, CoreError, Step};
 const GATE_WAIT_MS: u64 = 30_000;
 /// Pause before a scheduled run that found the gate closed is tried again, in milliseconds.
 const RETRY_MS: u64 = 5_000;
+/// Pause after an instant conduit's run that failed, in milliseconds; it doubles with each that fails in a row.
+const FAILED_RETRY_MS: u64 = 60_000;
+/// The longest such pause, in milliseconds.
+const FAILED_RETRY_MS_MAX: u64 = 600_000;
+/// Failed runs that make the pause that long.
+const FAILED_RUNS_MAX: usize = 5;
 /// A source that never rests is run after this many settle times, however busy it is.
 const SETTLES_MAX: u64 = 6;
 
@@ -38,6 +44,26 @@ impl Core {
 
     pub(super) fn schedule_retry(&mut self, step: &Step<'_>, conduit: ConduitId) {
         self.due.at_ms.insert(conduit, step.now.monotonic_ms + RETRY_MS);
+    }
+
+    /// A run failed and nothing follows it. What it could not do may be possible later without any change of the
+    /// ends, such as when a full disk has room again. What a person cancelled waits for a change or a person.
+    pub(super) fn schedule_after_failure(
+        &mut self,
+        step: &Step<'_>,
+        conduit: &Conduit,
+        number: u64,
+    ) -> Result<(), CoreError> {
+        let is_instant = matches!(conduit.settings.schedule.value, Schedule::Instant { .. });
+        let cancelled = step.jobs_of(conduit.id, number)?.iter().any(|job| job.state == JobState::Cancelled);
+        if !is_instant || cancelled {
+            return Ok(());
+        }
+        let newest = step.txn.generations(conduit.id, FAILED_RUNS_MAX)?;
+        let in_a_row = newest.iter().take_while(|generation| generation.failed()).count().max(1);
+        let pause_ms = (FAILED_RETRY_MS << (in_a_row - 1)).min(FAILED_RETRY_MS_MAX);
+        self.due.at_ms.entry(conduit.id).or_insert(step.now.monotonic_ms + pause_ms);
+        Ok(())
     }
 
     /// Starts what is due, and makes due what changed.

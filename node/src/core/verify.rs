@@ -112,6 +112,8 @@ impl Core {
             step.keep_inputs(conduit.id, next, resolved)?;
         } else if !plan.halts.is_empty() {
             self.hold(step, conduit, plan)?;
+        } else if !proven {
+            self.schedule_after_failure(step, conduit, number)?;
         }
         Ok(())
     }

@@ -122,6 +122,28 @@ fn a_failed_copy_keeps_the_bytes_it_would_have_replaced_elsewhere() {
 }
 
 #[test]
+fn what_failed_is_tried_again_later_without_any_change() {
+    let (mut world, source, target) = World::mirror();
+    let schedule = Some(Schedule::Instant { settle_ms: 500 });
+    let change = ConduitChange { schedule, ..ConduitChange::default() };
+    world.tell(A, Command::SetConduit { conduit: "docs".to_owned(), change });
+    world.nodes[B].failing.insert(path("a"));
+    world.write(A, source, "a", "one");
+    world.run_for(30_000);
+    let failed = world.newest(A).unwrap();
+    assert!(failed.failed(), "{}", world.tail());
+    world.nodes[B].failing.clear();
+    world.run_for(20_000);
+    assert!(world.files(B, target).is_empty(), "a failing run is not repeated without pause: {}", world.tail());
+    world.run_for(20 * 60_000);
+    assert_eq!(world.files(B, target), world.files(A, source), "{}", world.tail());
+    let newest = world.newest(A).unwrap();
+    assert_eq!(World::statuses(&newest).last(), Some(&Verification::Verified));
+    world.run_for(20 * 60_000);
+    assert_eq!(world.newest(A).unwrap().number, newest.number, "what succeeded is not repeated: {}", world.tail());
+}
+
+#[test]
 fn of_two_simultaneous_calls_exactly_one_wins() {
     let (mut world, source, _) = World::mirror();
     world.write(A, source, "a", "one");

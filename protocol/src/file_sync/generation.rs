@@ -32,6 +32,13 @@ pub struct Generation {
     pub totals: GenerationTotals,
 }
 
+impl Generation {
+    /// Whether it is over, and something was left to do.
+    pub fn failed(&self) -> bool {
+        matches!(self.statuses.last(), Some((_, Verification::Failed { .. })))
+    }
+}
+
 /// What a generation is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
