@@ -146,7 +146,7 @@ pub const BULK_QUIET_MS: u64 = 2_000;
 pub const BULK_SETTLE_MS_MAX: u64 = 30_000;
 
 /// Rows that are kept of what one generation was decided from, for a replay: some 30 MB at most, beside the items.
-pub const REPLAY_ROWS_MAX: usize = 200_000;
+pub const REPLAY_ROWS_MAX: usize = 50_000;
 
 /// Follow-up generations of one sync before it is left to the next run.
 pub const FOLLOW_UPS_MAX: u32 = 3;

@@ -70,7 +70,7 @@ impl Core {
         let plan = step.txn.plan(&generation.plan)?.map(|stored| stored.plan);
         let (Some(inputs), Some(plan)) = (inputs, plan) else {
             let why = "what it was decided from is not kept: it is older than the last 100, it only healed what had rotted, \
-                       or more than 200,000 rows decided it";
+                       or more than 50,000 rows decided it";
             return Ok(fault(FaultCode::NoSuchName, cannot, why, &history));
         };
         let mut heads = Vec::new();

@@ -97,6 +97,10 @@ impl EndFacts {
 impl Decided {
     /// What `plan` was decided from, as little of it as leads to that plan; `None` if that is more than is kept.
     pub fn of(view: &ConduitView<'_>, facts: [EndFacts; 2], plan: &Plan) -> Result<Option<Self>, ResolveError> {
+        let named = Side::BOTH.map(|side| plan.operations.on(side)).map(|ops| ops.copies.len() + ops.deletes.len());
+        if named.iter().sum::<usize>() > REPLAY_ROWS_MAX {
+            return Ok(None);
+        }
         let mut decided = Self::without_rows(view, facts);
         if !decided.take(view, &decided.spans(view, plan)?) {
             return Ok(None);
