@@ -127,13 +127,15 @@ impl Contents {
 }
 
 /// The version that comes with `found`, if an action leaves that behind at its own path, or at the path that it empties.
+/// A file has to be the same in mode and time as well: somebody may have changed just those while the job waited, and
+/// one version must not name two states.
 fn version_made(action: &Action, at_its_path: bool, found: Option<&EntryKind>) -> Option<Version> {
     let is_made = |made: EntryKind| found.is_some_and(|found| made.same_content(found));
     let (made, version) = match action {
         Action::RenameFile { gone, .. } if !at_its_path => (found.is_none(), gone),
         Action::InstallFile { file, version, .. }
         | Action::RenameFile { file, version, .. }
-        | Action::SetMetadata { file, version } => (is_made(EntryKind::File(*file)), version),
+        | Action::SetMetadata { file, version } => (found == Some(&EntryKind::File(*file)), version),
         Action::MakeDirectory { version } => (is_made(EntryKind::Directory { residue: false }), version),
         Action::InstallSymlink { target, version } => (is_made(EntryKind::Symlink { target: target.clone() }), version),
         Action::Remove { version } | Action::RemoveDirectory { version } => (found.is_none(), version),
