@@ -185,6 +185,11 @@ impl Locations {
         self.have_answered(barriers, |own| own.is_quiet() || own.busy(now).is_some())
     }
 
+    /// Whether watchers answer these barriers, and not scans.
+    pub(super) fn are_watched(&self, barriers: &[(LocationId, u64)]) -> bool {
+        barriers.iter().all(|(id, _)| self.own.get(id).is_some_and(|own| own.watched))
+    }
+
     fn have_answered(&self, barriers: &[(LocationId, u64)], fine: impl Fn(&OwnLocation) -> bool) -> bool {
         barriers.iter().all(|(id, barrier)| {
             self.own.get(id).is_none_or(|own| {
