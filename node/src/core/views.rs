@@ -151,7 +151,7 @@ impl Core {
         }
         let running = self.progress_view(step, id)?;
         let held = match self.service.held.get(&id) {
-            Some(plan) => step.txn.plan(plan)?.map(|stored| (plan.short(), stored.plan.halts)),
+            Some(plan) => step.txn.plan_rest(plan)?.map(|rest| (plan.short(), rest.halts)),
             None => None,
         };
         let state = match (&running, &held, self.gate.of(id)) {
