@@ -346,7 +346,10 @@ impl Core {
                 format!("{} is quarantined: it signed two states under one number", name(device)?)
             }
             GateReason::OverQuota { device } => {
-                format!("the index of {} is larger than index.max_entries here allows", name(device)?)
+                format!(
+                    "the index of {} is larger than index.max_entries or index.max_bytes here allows",
+                    name(device)?
+                )
             }
             GateReason::Offline { device } => format!("waiting for {}, which is offline", name(device)?),
             GateReason::Unheard { device } => format!("{} has not answered yet", name(device)?),

@@ -17,7 +17,7 @@ use crate::limits::FRAME_BYTES_MAX;
 use crate::path::EntryPath;
 
 /// Version of everything in this module. Nodes of different versions do not talk, and say so.
-pub const PROTOCOL_VERSION: u16 = 3;
+pub const PROTOCOL_VERSION: u16 = 4;
 
 /// ALPN of the connection between members.
 pub const ALPN: &[u8] = b"tidegate/1";

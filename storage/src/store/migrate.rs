@@ -1,6 +1,6 @@
 //! The format of the replica, and the steps from older formats to the present one.
 //!
-//! Formats 1 and 2 were written before the first release and are not read: what they hold is had again from disks and peers.
+//! Formats 1 to 3 were written before the first release and are not read: what they hold is had again from disks and peers.
 //! A later format adds one step to [`STEPS`]; a step runs inside the transaction that opens the store, so a crash
 //! leaves either the old format or the new one whole.
 
@@ -8,10 +8,10 @@ use super::error::StoreError;
 use super::txn::Txn;
 
 /// The format that this version writes.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// The oldest format that is read.
-pub const OLDEST: u32 = 3;
+pub const OLDEST: u32 = 4;
 
 /// Turns a format into the next one.
 type Step = fn(&mut Txn) -> Result<(), StoreError>;
