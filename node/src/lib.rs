@@ -28,3 +28,4 @@ pub mod os;
 pub mod serve;
 #[cfg(feature = "os")]
 pub mod state;
+pub mod timetable;

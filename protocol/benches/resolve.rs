@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use divan::Bencher;
 use tidegate_protocol::file_sync::{
-    Baseline, Circumstances, Conduit, ConduitSettings, ConduitView, ConflictStrategy, DeleteMode, Guards, NameRules,
-    Plan, Root, Schedule, Selection, Side, SideView, SyncMode, SyncResolver,
+    BandwidthLimit, Baseline, Circumstances, Conduit, ConduitSettings, ConduitView, ConflictStrategy, DeleteMode,
+    Guards, NameRules, Plan, Root, Schedule, Selection, Side, SideView, SyncMode, SyncResolver,
 };
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{ConduitId, DeviceId, Epoch, Label, LocationId, Sequence};
@@ -280,7 +280,7 @@ fn conduit(mode: SyncMode) -> Conduit {
         schedule: Stamped::new(Schedule::Manual, stamp),
         selection: Stamped::new(Selection::default(), stamp),
         parallel_transfers: Stamped::new(4, stamp),
-        bandwidth_limit: Stamped::new(0, stamp),
+        bandwidth_limit: Stamped::new(BandwidthLimit::default(), stamp),
         strategy: Stamped::new(ConflictStrategy::default(), stamp),
         delete_mode: Stamped::new(DeleteMode::default(), stamp),
     };

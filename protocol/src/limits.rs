@@ -155,6 +155,11 @@ pub const FOLLOW_UPS_MAX: u32 = 3;
 
 /// Transfers of one conduit at the same time.
 pub const PARALLEL_TRANSFERS_MAX: u32 = 64;
+/// Limits of a conduit's bandwidth in one day: one for every half hour.
+pub const LIMIT_STEPS_MAX: usize = 48;
+/// Lowest limit of a conduit's bandwidth, in bytes per second: under less, whoever waits for content gives up before it
+/// comes.
+pub const LIMIT_BYTES_PER_S_MIN: u64 = 1_000;
 /// Shortest quiet time of an instant schedule, in milliseconds: shorter would sync half-written saves.
 pub const SETTLE_MS_MIN: u32 = 100;
 /// Shortest interval of a schedule, in milliseconds: a verified run over a LAN takes about as long.

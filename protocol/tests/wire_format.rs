@@ -4,8 +4,8 @@
 use data_encoding::HEXLOWER;
 use tidegate_protocol::codec;
 use tidegate_protocol::file_sync::{
-    Action, Decision, Fetched, Item, ItemOutcome, JobKey, JobKind, JobProgress, JobState, PreImage, Ruling, Selection,
-    Side,
+    Action, BandwidthLimit, Decision, Fetched, Item, ItemOutcome, JobKey, JobKind, JobProgress, JobState, LimitStep,
+    PreImage, Ruling, Selection, Side,
 };
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{ConduitId, DeviceId, Epoch, Label, LibraryId, LocationId, Nonce, Sequence};
@@ -170,7 +170,7 @@ fn actions_keep_their_numbers() {
 }
 
 #[test]
-fn a_ruling_and_a_selection_have_these_bytes() {
+fn a_ruling_a_limit_and_a_selection_have_these_bytes() {
     let conduit = ConduitId::from_bytes([0xc0; 16]);
     let stamp = Stamp { ms: 1000, counter: 1, device: device() };
     let facts = ContentHash::from_bytes([0xfa; 32]);
@@ -180,6 +180,15 @@ fn a_ruling_and_a_selection_have_these_bytes() {
     assert!(row.is_coherent() && row.may_be_from(device()));
     let golden = "050104c0*16 fa*32 0104c0*16 fa*32 016102e80701d1*32 ";
     assert_eq!(shown(&codec::encode(&row)), golden);
+    let limit = BandwidthLimit {
+        steps: vec![
+            LimitStep { from_minute: 480, bytes_per_s: 512_000 },
+            LimitStep { from_minute: 1_140, bytes_per_s: 0 },
+        ],
+        utc_offset_minutes: -60,
+    };
+    assert_eq!(shown(&codec::encode(&limit)), "02e00380a01ff4080077");
+    assert_eq!(shown(&codec::encode(&BandwidthLimit::default())), "0000");
     let selection = Selection {
         subtrees: vec![DirPath::TOP],
         globs: vec!["*.jpg".to_owned()],

@@ -3,178 +3,27 @@
 //! Stories are plans that people write for their own CI: most of a plan has defaults, locations appear where they are
 //! named, and `[[expect]]` says what must be seen. Names are checked here, so a plan that was read can be run.
 
+mod error;
+mod form;
+
 use std::collections::BTreeMap;
-use std::fmt;
-use std::ops::Range;
 use std::str::FromStr;
 
-use serde::Deserialize;
-use tidegate_protocol::file_sync::{ConflictStrategy, DeleteMode, Schedule, SyncMode};
+use tidegate::timetable::parse_limit;
+use tidegate_protocol::file_sync::{BandwidthLimit, ConflictStrategy, DeleteMode, Schedule, SyncMode};
 use tidegate_protocol::id::Label;
 use toml::Spanned;
 
+pub use self::error::StoryError;
+use self::error::{Wrong, form_error, placed};
+use self::form::{Raw, RawConduit, RawContent, RawDevice, RawExpect, RawLocation};
 use crate::plan::words::{LineError, nearest};
 use crate::plan::{
-    Chosen, ConduitPlan, Content, DevicePlan, End, Expect, Expected, LocationPlan, Millis, NetworkPlan, Plan, step,
+    ConduitPlan, Content, DevicePlan, End, Expect, Expected, LocationPlan, Millis, NetworkPlan, Plan, step,
 };
 
 /// Most devices of a plan: as many as a library may have.
 const DEVICES_MAX: usize = tidegate_protocol::limits::DEVICES_MAX;
-
-/// What is wrong with a story, with the line that is meant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoryError {
-    /// Line, from 1.
-    pub line: usize,
-    /// Column in characters, from 1.
-    pub column: usize,
-    /// The line's text.
-    pub text: String,
-    /// How many characters are meant.
-    pub width: usize,
-    /// What is wrong.
-    pub what: String,
-    /// What to write instead.
-    pub help: Option<String>,
-}
-
-impl fmt::Display for StoryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let gutter = self.line.to_string().len();
-        writeln!(f, "line {}, column {}: {}", self.line, self.column, self.what)?;
-        writeln!(f, "{:gutter$} |", "")?;
-        writeln!(f, "{} | {}", self.line, self.text)?;
-        write!(f, "{:gutter$} | {:>indent$}{}", "", "", "^".repeat(self.width.max(1)), indent = self.column - 1)?;
-        self.help.as_ref().map_or(Ok(()), |help| write!(f, "\n{:gutter$} = {help}", ""))
-    }
-}
-
-impl std::error::Error for StoryError {}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Raw {
-    #[serde(default)]
-    story: String,
-    #[serde(default = "one")]
-    seed: u64,
-    #[serde(default)]
-    profile: String,
-    until: Option<Spanned<String>>,
-    heal: Option<Spanned<String>>,
-    events_max: Option<u64>,
-    #[serde(default)]
-    devices: Vec<Spanned<String>>,
-    #[serde(default)]
-    steps: Vec<Spanned<String>>,
-    #[serde(default)]
-    files: BTreeMap<Spanned<String>, RawContent>,
-    #[serde(default)]
-    network: RawNetwork,
-    #[serde(default, rename = "device")]
-    device: Vec<RawDevice>,
-    #[serde(default)]
-    location: Vec<RawLocation>,
-    #[serde(default)]
-    conduit: Vec<RawConduit>,
-    #[serde(default)]
-    expect: Vec<Spanned<RawExpect>>,
-}
-
-const fn one() -> u64 {
-    1
-}
-
-#[derive(Deserialize, Clone)]
-#[serde(untagged, expecting = "a file is a text, or a number of bytes that nobody else writes")]
-enum RawContent {
-    Text(String),
-    Bytes(u32),
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct RawNetwork {
-    latency_ms: Option<[u64; 2]>,
-    gossip_loss_ppm: u32,
-    gossip_repeat_ppm: u32,
-    reset_ppm: u32,
-    bytes_per_s: u64,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawDevice {
-    name: Spanned<String>,
-    member: Option<bool>,
-    skew: Option<Spanned<String>>,
-    drift_ppm: Option<i64>,
-    settle: Option<Spanned<String>>,
-    folds_case: Option<bool>,
-    mtime_step_ns: Option<u64>,
-    exchange: Option<bool>,
-    reuses_inodes: Option<bool>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawLocation {
-    at: Spanned<String>,
-    #[serde(default)]
-    ignore: Vec<String>,
-    #[serde(default)]
-    files: BTreeMap<Spanned<String>, RawContent>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawConduit {
-    name: Spanned<String>,
-    from: Spanned<String>,
-    to: Spanned<String>,
-    mode: Option<Spanned<String>>,
-    runs: Option<Spanned<String>>,
-    delete: Option<Spanned<String>>,
-    strategy: Option<Spanned<String>>,
-    select: Option<Vec<Chosen>>,
-    #[serde(default = "yes")]
-    approves: bool,
-}
-
-const fn yes() -> bool {
-    true
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawExpect {
-    at: Option<Spanned<String>>,
-    tree: Option<Spanned<String>>,
-    files: Option<BTreeMap<String, String>>,
-    same: Option<Vec<Spanned<String>>>,
-    trash: Option<Spanned<String>>,
-    holds: Option<Vec<String>>,
-    verified: Option<Spanned<String>>,
-    held: Option<Spanned<String>>,
-}
-
-/// Where in the text something is wrong, and what.
-struct Wrong {
-    at: Range<usize>,
-    what: String,
-    help: Option<String>,
-}
-
-impl Wrong {
-    fn new(at: Range<usize>, what: impl Into<String>) -> Self {
-        Self { at, what: what.into(), help: None }
-    }
-
-    fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
-        self
-    }
-}
 
 /// Reads a plan or a story.
 pub fn read(text: &str) -> Result<Plan, StoryError> {
@@ -183,32 +32,6 @@ pub fn read(text: &str) -> Result<Plan, StoryError> {
         placed(text, form_error(at, e.message()))
     })?;
     Reader { text }.plan(raw).map_err(|wrong| placed(text, wrong))
-}
-
-/// Says of an unknown key which one may be meant.
-fn form_error(at: Range<usize>, message: &str) -> Wrong {
-    let mut pieces = message.split('`').skip(1).step_by(2);
-    let wrong = Wrong::new(at, message.lines().next().unwrap_or_default());
-    let near = pieces.next().and_then(|unknown| nearest(unknown, pieces));
-    match near {
-        Some(near) if message.starts_with("unknown") => wrong.help(format!("did you mean `{near}`?")),
-        Some(_) | None => wrong,
-    }
-}
-
-fn placed(text: &str, wrong: Wrong) -> StoryError {
-    let start = wrong.at.start.min(text.len());
-    let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
-    let line_end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
-    let end = wrong.at.end.clamp(start, line_end);
-    StoryError {
-        line: text[..start].matches('\n').count() + 1,
-        column: text[line_start..start].chars().count() + 1,
-        text: text[line_start..line_end].to_owned(),
-        width: text[start..end].chars().count(),
-        what: wrong.what,
-        help: wrong.help,
-    }
 }
 
 struct Reader<'a> {
@@ -377,6 +200,7 @@ impl Reader<'_> {
             schedule: raw.runs.as_ref().map_or(Ok(Schedule::Instant { settle_ms: 500 }), schedule)?,
             delete_mode: one_of(raw.delete.as_ref(), &deletes)?,
             strategy: one_of(raw.strategy.as_ref(), &strategies)?,
+            limit: raw.limit.as_ref().map_or(Ok(BandwidthLimit::default()), limit)?,
             select: raw.select.iter().flatten().map(|chosen| chosen.0.clone()).collect(),
             approves: raw.approves,
         })
@@ -529,6 +353,10 @@ fn one_of<T: Copy>(text: Option<&Spanned<String>>, known: &[(&str, T)]) -> Resul
     })
 }
 
+fn limit(text: &Spanned<String>) -> Result<BandwidthLimit, Wrong> {
+    parse_limit(text.get_ref(), 0).map_err(|why| Wrong::new(text.span(), why))
+}
+
 fn schedule(text: &Spanned<String>) -> Result<Schedule, Wrong> {
     let wrong = |what: String| Wrong::new(text.span(), what).help("write manual, instant, instant 500ms, or every 5m");
     let span = |text: &str| text.parse::<Millis>().map(|span| span.0).map_err(|e| wrong(e.to_string()));
@@ -587,6 +415,7 @@ holds = ["first"]
             ("tree = \"server:Notes\"", "tree = \"server:Photos\"", 15, "\"server:Photos", "has no location"),
             ("\"laptop:Notes/a.txt\" =", "\"laptop:Notes\" =", 9, "\"laptop:Notes", "no file in it"),
             ("name = \"notes\"", "name = \"no:tes\"", 11, "\"no:tes", "no name"),
+            ("to = \"server:Notes\"", "to = \"server:Notes\"\nlimit = \"25:00,1MB\"", 14, "\"25:00", "no time of day"),
             ("to = \"server:Notes\"", "to = \"server:Notes\"\nruns = \"every 5 minutes\"", 14, "\"every", "every 5m"),
         ];
         for (good, bad, line, word, says) in cases {

@@ -231,6 +231,49 @@ holds = ["first"]
     );
 }
 
+/// Time begins at 22:13:20 in UTC, a few simulated seconds of which are spent on pairing.
+#[test]
+fn a_limit_by_time_of_day_takes_effect_at_its_hour_in_the_middle_of_a_file() {
+    for (limit, bytes, at_minute, there) in [
+        // 600 kB at 2 kB/s take five minutes.
+        ("22:00,2kB", 600_000, 4, false),
+        ("22:00,2kB", 600_000, 6, true),
+        // At 22:16 the rest goes at once; in another zone the hours are others.
+        ("22:00,2kB 22:16,off", 600_000, 1, false),
+        ("22:00,2kB 22:16,off", 600_000, 4, true),
+        ("23:00,2kB 23:16,off +01:00", 600_000, 4, true),
+        ("22:00,2kB 22:16,off", 2_500_000, 4, true),
+        // What began fast goes on slowly.
+        ("22:00,2kB 22:15,1kB", 600_000, 6, false),
+        ("22:00,off 22:16,1kB", 600_000, 1, true),
+    ] {
+        let files = if there { "{ \"a.raw\" = \"<long>\" }" } else { "{}" };
+        let text = "x".repeat(bytes);
+        check(
+            &format!(
+                r#"
+devices = ["laptop", "server"]
+steps = ["1s laptop syncs pics"]
+until = "8m"
+[files]
+"laptop:Pics/a.raw" = "<long>"
+[[conduit]]
+name = "pics"
+from = "laptop:Pics"
+to = "server:Pics"
+runs = "manual"
+limit = "{limit}"
+[[expect]]
+at = "{at_minute}m"
+tree = "server:Pics"
+files = {files}
+"#
+            )
+            .replace("<long>", &text),
+        );
+    }
+}
+
 #[test]
 #[allow(clippy::disallowed_methods, reason = "the manual is a file; runs touch none")]
 fn the_stories_of_the_manual_are_true() {

@@ -226,6 +226,9 @@ fn wrong_words_are_refused_with_the_exit_code_of_their_kind() {
         (&["gen", "show", "photos", "99"], 10, "error[NO_SUCH_NAME]: "),
         (&["approve", "deadbeef"], 1, "error[PLAN_STALE]: "),
         (&["sync", "photos", "--plan", "deadbeef"], 1, "error[PLAN_STALE]: "),
+        (&["conduit", "set", "photos", "--limit", "19:00,off 08:00,1MB"], 2, "error[USAGE]: "),
+        (&["conduit", "set", "photos", "--bandwidth-limit", "25:00,1MB"], 2, "error[USAGE]: "),
+        (&["conduit", "set", "photos", "--limit", "10"], 2, "error[USAGE]: "),
         (&["conduit", "create", "photos", "desk:Photos", "nas:Backup"], 8, "error["),
         (&["location", "add", "/nowhere/at/all"], 8, "error[ROOT_REFUSED]: "),
         (&["location", "add", "/proc"], 8, "error[ROOT_REFUSED]: "),
@@ -241,6 +244,25 @@ fn wrong_words_are_refused_with_the_exit_code_of_their_kind() {
         assert_eq!(done.stdout, "", "{words:?}");
     }
     assert_eq!((lasting(&two.desk), two.disks().unwrap()), before);
+}
+
+#[test]
+fn a_limit_by_time_of_day_is_shown_on_every_device_as_it_was_set() {
+    let two = Two::mirrored(PROGRAM).unwrap();
+    let timetable = "08:00,512kB 19:00,off +05:45";
+    let done = two.desk.must(["conduit", "set", "photos", "--limit", timetable]).unwrap();
+    assert!(done.stderr.contains("kept in +05:45"), "{done}");
+    for device in [&two.desk, &two.nas] {
+        let shows = |device: &Device| device.json(["conduit", "show", "photos"]).unwrap();
+        let there = lab::eventually(PATIENCE, || shows(device)["bandwidth_timetable"] == timetable);
+        assert!(there, "{}", shows(device));
+        let now = shows(device)["bandwidth_limit"].as_u64();
+        assert!(matches!(now, Some(0 | 512_000)), "{now:?}");
+    }
+    assert!(two.nas.must(["conduit", "show", "photos"]).unwrap().stdout.contains(timetable));
+    two.desk.must(["conduit", "set", "photos", "--limit", "10 MB"]).unwrap();
+    let shown = two.desk.json(["conduit", "show", "photos"]).unwrap();
+    assert_eq!((&shown["bandwidth_limit"], &shown["bandwidth_timetable"]), (&json!(10_000_000), &Value::Null));
 }
 
 #[test]

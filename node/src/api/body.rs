@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use tidegate_protocol::file_sync::BandwidthLimit;
 use tidegate_protocol::id::Label;
 use tidegate_protocol::path::{DirPath, EntryPath};
 
@@ -11,6 +12,7 @@ use super::problem::{Code, Problem};
 use super::words;
 use crate::core::command::{ConduitChange, NewConduit, SelectionChange};
 use crate::core::past::{TrashAsk, TrashSelect, TrashWhat};
+use crate::timetable::{parse_limit, show_limit};
 
 /// `POST /locations`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -182,8 +184,8 @@ pub struct ConduitSet {
     pub schedule: Option<String>,
     /// Transfers at the same time.
     pub parallel_transfers: Option<u32>,
-    /// Bytes per second; 0 is no limit.
-    pub bandwidth_limit: Option<u64>,
+    /// How much it may move.
+    pub bandwidth_limit: Option<LimitSet>,
     /// Conflict strategy.
     pub strategy: Option<String>,
     /// Delete mode.
@@ -191,6 +193,19 @@ pub struct ConduitSet {
     /// What a selective conduit holds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selection: Option<SelectionSet>,
+}
+
+/// A limit of bandwidth.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a limit is a number of bytes per second, or a text such as \"08:00,512kB 19:00,off +01:00\""
+)]
+pub enum LimitSet {
+    /// Bytes per second; 0 is no limit.
+    BytesPerS(u64),
+    /// By time of day, as [`crate::timetable`] writes it; in UTC, if it names no zone.
+    ByTime(String),
 }
 
 /// What to change of a selection: what is absent stays, and for numbers 0 is no bound.
@@ -236,6 +251,21 @@ pub struct FetchSet {
     pub for_ms: u64,
 }
 
+impl LimitSet {
+    fn limit(self) -> Result<BandwidthLimit, Problem> {
+        match self {
+            Self::BytesPerS(bytes_per_s) => Ok(BandwidthLimit::constant(bytes_per_s)),
+            Self::ByTime(text) => parse_limit(&text, 0).map_err(usage),
+        }
+    }
+}
+
+impl From<BandwidthLimit> for LimitSet {
+    fn from(limit: BandwidthLimit) -> Self {
+        limit.as_constant().map_or_else(|| Self::ByTime(show_limit(&limit)), Self::BytesPerS)
+    }
+}
+
 impl SelectionSet {
     fn change(self) -> Result<SelectionChange, Problem> {
         let dir = |text: &String| {
@@ -275,7 +305,7 @@ impl ConduitSet {
             paused: self.paused,
             schedule: self.schedule.as_deref().map(words::parse_schedule).transpose().map_err(usage)?,
             parallel_transfers: self.parallel_transfers,
-            bandwidth_limit: self.bandwidth_limit,
+            bandwidth_limit: self.bandwidth_limit.map(LimitSet::limit).transpose()?,
             strategy: self.strategy.as_deref().map(words::parse_strategy).transpose().map_err(usage)?,
             delete_mode: self.delete_mode.as_deref().map(words::parse_delete_mode).transpose().map_err(usage)?,
             selection: self.selection.unwrap_or_default().change()?,

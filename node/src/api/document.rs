@@ -14,6 +14,7 @@ use crate::core::command::{
     ConduitView, DeviceView, JobView, LocationView, ProgressView, Started, Statistics, StatusView,
 };
 use crate::format::Moment;
+use crate::timetable::show_limit;
 
 pub use crate::core::past::Window;
 
@@ -191,8 +192,11 @@ pub struct ConduitDocument {
     pub schedule: String,
     /// Transfers at the same time.
     pub parallel_transfers: u32,
-    /// Bytes per second; 0 is no limit.
+    /// Bytes per second that it may move now; 0 is no limit.
     pub bandwidth_limit: u64,
+    /// The limits of a day, such as `08:00,512kB 19:00,off +01:00`, if they are not the same at all times.
+    #[serde(default)]
+    pub bandwidth_timetable: Option<String>,
     /// Conflict strategy.
     pub strategy: String,
     /// Delete mode.
@@ -245,7 +249,12 @@ impl From<ConduitView> for ConduitDocument {
             paused: view.paused,
             schedule: words::schedule(view.schedule),
             parallel_transfers: view.parallel_transfers,
-            bandwidth_limit: view.bandwidth_limit,
+            bandwidth_limit: view.bytes_per_s_now,
+            bandwidth_timetable: view
+                .bandwidth_limit
+                .as_constant()
+                .is_none()
+                .then(|| show_limit(&view.bandwidth_limit)),
             strategy: words::strategy(view.strategy).to_owned(),
             delete_mode: words::delete_mode(view.delete_mode).to_owned(),
             coordinator: view.coordinator,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use hyper::Method;
 use serde_json::json;
+use tidegate_protocol::file_sync::BandwidthLimit;
 
 use super::status::conduit_row;
 use super::{Context, follow, read, read_list};
@@ -13,6 +14,7 @@ use crate::api::client::segment;
 use crate::api::document::{ConduitDocument, PlanDocument, SelectionDocument};
 use crate::api::problem::{Code, Exit, Problem};
 use crate::format::{Moment, bytes, count, number, parse_bytes, parse_duration, plain_duration};
+use crate::timetable::{parse_limit, show_offset};
 
 /// Creates and changes conduits: durable links from a source directory to a target directory
 #[derive(Debug, Args)]
@@ -107,9 +109,12 @@ struct SettingArgs {
     /// Transfers at the same time
     #[arg(long, value_name = "N")]
     parallel: Option<u32>,
-    /// Bytes per second, for example "10 MB"; 0 is no limit
-    #[arg(long, value_parser = parse_bytes, value_name = "BYTES")]
-    limit: Option<u64>,
+    /// Bytes per second, for example "10 MB", or by time of day, "08:00,512kB 19:00,off"; 0 is no limit
+    ///
+    /// Times of day are those of this machine as its clock shows them now, unless a zone follows ("08:00,1MB
+    /// 19:00,off +01:00", or UTC). They stay where they are in UTC: when summer time begins or ends, give them again.
+    #[arg(long, visible_alias = "bandwidth-limit", value_parser = limit_here, value_name = "LIMIT")]
+    limit: Option<BandwidthLimit>,
     /// create-conflict-file, newest-wins, source-wins, target-wins, largest-wins or prompt
     #[arg(long, value_name = "STRATEGY")]
     on_conflict: Option<String>,
@@ -163,11 +168,19 @@ impl SelectionArgs {
 }
 
 impl SettingArgs {
+    /// Whose hours the limits of a day are.
+    fn say_zone(&self, context: &Context) {
+        if let Some(limit) = self.limit.as_ref().filter(|limit| limit.as_constant().is_none()) {
+            let zone = show_offset(limit.utc_offset_minutes);
+            context.out.talk(&format!("Limits by time of day are kept in {zone}; summer time does not move them."));
+        }
+    }
+
     fn body(self) -> ConduitSet {
         ConduitSet {
             schedule: self.schedule,
             parallel_transfers: self.parallel,
-            bandwidth_limit: self.limit,
+            bandwidth_limit: self.limit.map(Into::into),
             strategy: self.on_conflict,
             delete_mode: self.delete_mode,
             selection: self.selection.body(),
@@ -181,6 +194,7 @@ pub(super) async fn run(args: ConduitArgs, context: &Context) -> Result<Exit, Pr
     match args.what {
         What::Create { name, source, target, mode, settings } => {
             let label = label(&name)?;
+            settings.say_zone(context);
             let body = ConduitNew { name: label, source, target, mode, settings: settings.body() };
             client.post("/conduits", &body).await?;
             out.talk(&format!("Next: {}", context.command(&format!("plan {name}"))));
@@ -200,6 +214,7 @@ pub(super) async fn run(args: ConduitArgs, context: &Context) -> Result<Exit, Pr
         }
         What::Set { conduit, name, enabled, settings } => {
             let name = name.as_deref().map(label).transpose()?;
+            settings.say_zone(context);
             set(&conduit, &ConduitSet { name, enabled, ..settings.body() }, context).await?;
         }
         What::Pause { conduit } => {
@@ -272,6 +287,10 @@ fn show(view: &ConduitDocument, stats: bool, context: &Context) {
     let cells = conduit_row(view, now());
     let limit =
         if view.bandwidth_limit == 0 { "none".to_owned() } else { format!("{}/s", bytes(view.bandwidth_limit)) };
+    let limit = match &view.bandwidth_timetable {
+        Some(timetable) => format!("{limit} now, by time of day {timetable}"),
+        None => limit,
+    };
     let sums = &view.statistics;
     let mut rows = vec![
         row("conduit", view.name.clone()),
@@ -341,6 +360,11 @@ fn selection_rows(selection: &SelectionDocument) -> Vec<Vec<String>> {
     .into_iter()
     .filter_map(|(key, value)| Some(vec![key.to_owned(), value?]))
     .collect()
+}
+
+/// Times of day are those of this machine, where nothing else is said.
+fn limit_here(text: &str) -> Result<BandwidthLimit, String> {
+    parse_limit(text, crate::cli::zone::utc_offset_minutes())
 }
 
 fn now() -> Moment {

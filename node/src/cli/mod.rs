@@ -34,6 +34,7 @@ mod trash;
 mod up;
 mod version;
 mod why;
+mod zone;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::file_sync::{
-    ConflictStrategy, DeleteMode, Generation, Halt, JobProgress, JobState, Plan, Schedule, Selection, SyncMode,
+    BandwidthLimit, ConflictStrategy, DeleteMode, Generation, Halt, JobProgress, JobState, Plan, Schedule, Selection,
+    SyncMode,
 };
 use tidegate_protocol::id::{DeviceId, Label, LibraryId};
 use tidegate_protocol::index::Rights;
@@ -261,7 +262,7 @@ pub struct ConduitChange {
     /// Transfers at the same time.
     pub parallel_transfers: Option<u32>,
     /// Bytes per second.
-    pub bandwidth_limit: Option<u64>,
+    pub bandwidth_limit: Option<BandwidthLimit>,
     /// Conflict strategy.
     pub strategy: Option<ConflictStrategy>,
     /// Delete mode.
@@ -427,8 +428,10 @@ pub struct ConduitView {
     pub schedule: Schedule,
     /// Transfers at the same time.
     pub parallel_transfers: u32,
-    /// Bytes per second; 0 is no limit.
-    pub bandwidth_limit: u64,
+    /// Bytes per second, by time of day.
+    pub bandwidth_limit: BandwidthLimit,
+    /// Bytes per second that it may move now, by the wall clock of this device; 0 is no limit.
+    pub bytes_per_s_now: u64,
     /// Conflict strategy.
     pub strategy: ConflictStrategy,
     /// Delete mode.

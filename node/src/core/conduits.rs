@@ -1,7 +1,8 @@
 //! `ConduitManager`: creating, changing and removing conduits, as shared facts.
 
 use tidegate_protocol::file_sync::{
-    Conduit, ConduitSettings, ConflictStrategy, DeleteMode, Root, Schedule, Selection, SyncMode, conduit,
+    BandwidthLimit, Conduit, ConduitSettings, ConflictStrategy, DeleteMode, Root, Schedule, Selection, SyncMode,
+    conduit,
 };
 use tidegate_protocol::index::{EntryKind, EntryState};
 use tidegate_protocol::library_sync::Fact;
@@ -25,7 +26,7 @@ impl ConduitManager {
             schedule: Stamped::new(Schedule::Manual, stamp),
             selection: Stamped::new(Selection::default(), stamp),
             parallel_transfers: Stamped::new(parallel_transfers, stamp),
-            bandwidth_limit: Stamped::new(0, stamp),
+            bandwidth_limit: Stamped::new(BandwidthLimit::default(), stamp),
             strategy: Stamped::new(ConflictStrategy::default(), stamp),
             delete_mode: Stamped::new(DeleteMode::default(), stamp),
         }

@@ -404,7 +404,7 @@ impl Core {
             target: ends.target.clone(),
             source: source.clone(),
             parallel_transfers: conduit.settings.parallel_transfers.value,
-            bandwidth_limit: conduit.settings.bandwidth_limit.value,
+            bandwidth_limit: conduit.settings.bandwidth_limit.value.clone(),
             delete_mode,
             items: u32::try_from(items.len()).unwrap_or(u32::MAX),
             bytes: items.iter().map(installed_bytes).sum(),

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use tidegate_protocol::file_sync::{
-    BaseChange, Baseline, Conduit, DeleteMode, Guards, Item, ItemOutcome, JobKey, NameRules, Plan, Ruling, Why,
+    BandwidthLimit, BaseChange, Baseline, Conduit, DeleteMode, Guards, Item, ItemOutcome, JobKey, NameRules, Plan,
+    Ruling, Why,
 };
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{ConduitId, DeviceId, Label, LibraryId, LocationId};
@@ -272,8 +273,8 @@ pub enum Output {
         reads: Vec<Result<Read, FetchFailure>>,
         /// The conduit for which it is read.
         conduit: ConduitId,
-        /// Bytes per second that the conduit may move; 0 is no limit.
-        bandwidth_limit: u64,
+        /// Bytes per second that the conduit may move, by time of day.
+        bandwidth_limit: BandwidthLimit,
     },
     /// Asks a member. Answered by [`Input::Answer`], within `ANSWER_MS_MAX`.
     Ask {
@@ -471,8 +472,8 @@ pub struct CopyLeg {
     pub items: Vec<Work>,
     /// Transfers at the same time.
     pub parallel_transfers: u32,
-    /// Bytes per second; 0 is no limit.
-    pub bandwidth_limit: u64,
+    /// Bytes per second, by time of day.
+    pub bandwidth_limit: BandwidthLimit,
     /// Free bytes that must remain.
     pub free_bytes_min: u64,
 }

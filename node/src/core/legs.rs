@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use tidegate_protocol::file_sync::{Action, Item, ItemOutcome, JobKind, JobSpec, PreImage, SkipReason};
+use tidegate_protocol::file_sync::{Action, BandwidthLimit, Item, ItemOutcome, JobKind, JobSpec, PreImage, SkipReason};
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{DeviceId, LocationId};
 use tidegate_protocol::index::{Entry, EntryKind, EntryState, IgnoreRules, Rights, StatMark, Version};
@@ -147,7 +147,7 @@ impl Core {
                 source,
                 items,
                 parallel_transfers: spec.parallel_transfers,
-                bandwidth_limit: spec.bandwidth_limit,
+                bandwidth_limit: spec.bandwidth_limit.clone(),
                 free_bytes_min: self.config.free_bytes_min,
             }),
             JobKind::Delete => {
@@ -165,17 +165,18 @@ impl Core {
         peer: DeviceId,
         fetch: &Fetch,
     ) -> Result<(), CoreError> {
-        let Some((tree, location, dir, limit)) = self.readable_root(step, peer, &fetch.job.conduit)? else {
+        let Some((tree, location, dir, bandwidth_limit)) = self.readable_root(step, peer, &fetch.job.conduit)? else {
             let reads = fetch.wants.iter().map(|_| Err(FetchFailure::NotFound)).collect();
             let location = tidegate_protocol::id::LocationId::from_bytes([0; 16]);
-            step.out.push(Output::Serve { ticket, location, reads, conduit: fetch.job.conduit, bandwidth_limit: 0 });
+            let bandwidth_limit = BandwidthLimit::default();
+            step.out.push(Output::Serve { ticket, location, reads, conduit: fetch.job.conduit, bandwidth_limit });
             return Ok(());
         };
         let mut reads = Vec::with_capacity(fetch.wants.len());
         for want in fetch.wants.iter().take(tidegate_protocol::limits::WANTS_PER_FETCH_MAX) {
             reads.push(self.readable(step, tree, &dir, want)?);
         }
-        step.out.push(Output::Serve { ticket, location, reads, conduit: fetch.job.conduit, bandwidth_limit: limit });
+        step.out.push(Output::Serve { ticket, location, reads, conduit: fetch.job.conduit, bandwidth_limit });
         Ok(())
     }
 
@@ -208,7 +209,7 @@ impl Core {
         step: &Step<'_>,
         peer: DeviceId,
         conduit: &tidegate_protocol::id::ConduitId,
-    ) -> Result<Option<(Tree, tidegate_protocol::id::LocationId, DirPath, u64)>, CoreError> {
+    ) -> Result<Option<(Tree, tidegate_protocol::id::LocationId, DirPath, BandwidthLimit)>, CoreError> {
         let Some(conduit) = step.txn.conduit(*conduit)?.filter(|conduit| !conduit.removed.value) else {
             return Ok(None);
         };

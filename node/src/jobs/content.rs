@@ -53,7 +53,7 @@ async fn look<E: Env>(context: &Context<E>, from: &ContentFrom, wanted: &ReadCon
             if wanted.size == 0 {
                 return Some(Vec::new());
             }
-            let pace = Pace::new(0);
+            let pace = Pace::free();
             let mut fetching = Fetching::begin(&context.env, &pace, *device, *job, vec![want]).await.ok()?;
             let mut bytes = Vec::new();
             while let Some((_, arrived)) = fetching.next().await.ok()? {

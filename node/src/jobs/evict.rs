@@ -82,7 +82,7 @@ async fn ask<E: Env>(
     if wants.is_empty() {
         return Ok(());
     }
-    let pace = Pace::new(0);
+    let pace = Pace::free();
     let unreachable = |_| JobStop::Unreachable;
     let mut fetching = Fetching::begin(&context.env, &pace, device, leg.job, wants).await.map_err(unreachable)?;
     while let Some((want, arrived)) = fetching.next().await.map_err(unreachable)? {

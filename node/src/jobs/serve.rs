@@ -4,6 +4,8 @@
 //! and after the last byte. What differs is told as changed, and the asker throws away what it got. Sending
 //! waits only for room in the transport's window, so the disk is read ahead of the wire by that much.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tidegate_protocol::id::LocationId;
 use tidegate_protocol::limits::{CHUNK_BYTES, PIECE_BYTES_MAX};
@@ -30,11 +32,11 @@ pub(crate) async fn serve<E: Env, S: Stream>(
     stream: &mut S,
     location: LocationId,
     reads: Vec<Result<Read, FetchFailure>>,
-    pace: &Pace,
+    pace: &Arc<Pace>,
 ) -> Result<(), NetworkError> {
     let root = context.roots.get(location);
-    let mut frame =
-        Packed { room: pace.frame_bytes(CONTENT_BYTES) + PIECE_OVERHEAD, used: 0, pieces: Vec::new(), content: 0 };
+    let mut frame = Packed { room: 0, used: 0, pieces: Vec::new(), content: 0 };
+    frame.make_room(context, pace);
     for (want, read) in reads.into_iter().enumerate() {
         let want = want as u32;
         let failure = match (read, &root) {
@@ -56,7 +58,7 @@ pub(crate) async fn serve<E: Env, S: Stream>(
 async fn send_one<E: Env, S: Stream>(
     context: &Context<E>,
     stream: &mut S,
-    pace: &Pace,
+    pace: &Arc<Pace>,
     frame: &mut Packed,
     root: &RootOf<E>,
     want: u32,
@@ -132,6 +134,11 @@ struct Packed {
 }
 
 impl Packed {
+    /// The limit may be another one by now.
+    fn make_room<E: Env>(&mut self, context: &Context<E>, pace: &Arc<Pace>) {
+        self.room = pace.frame_bytes(context.env.clock(), CONTENT_BYTES) + PIECE_OVERHEAD;
+    }
+
     const fn left(&self) -> usize {
         self.room.saturating_sub(self.used)
     }
@@ -146,7 +153,7 @@ impl Packed {
         &mut self,
         context: &Context<E>,
         stream: &mut S,
-        pace: &Pace,
+        pace: &Arc<Pace>,
     ) -> Result<(), NetworkError> {
         if self.pieces.is_empty() {
             return Ok(());
@@ -154,6 +161,7 @@ impl Packed {
         pace.take(context.env.clock(), self.content).await;
         let response = Response::Pieces(std::mem::take(&mut self.pieces));
         (self.used, self.content) = (0, 0);
+        self.make_room(context, pace);
         stream.send(Bytes::from(response.encode())).await
     }
 }

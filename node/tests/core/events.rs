@@ -2,7 +2,7 @@
 
 use tidegate::core::command::{Choice, Command, ConduitChange, NewConduit, Reply};
 use tidegate::core::io::{Input, JobStop};
-use tidegate_protocol::file_sync::{ConflictStrategy, Decision, SyncMode};
+use tidegate_protocol::file_sync::{BandwidthLimit, ConflictStrategy, Decision, SyncMode};
 use tidegate_protocol::id::LocationId;
 use tidegate_protocol::library_sync::RootState;
 
@@ -58,7 +58,8 @@ fn every_kind_of_news_is_told_by_whoever_learns_it() {
     });
     for teller in [A, B] {
         check("config.changed", teller, |world, _, _| {
-            let change = ConduitChange { bandwidth_limit: Some(1), ..ConduitChange::default() };
+            let change =
+                ConduitChange { bandwidth_limit: Some(BandwidthLimit::constant(5_000)), ..ConduitChange::default() };
             world.tell(A, Command::SetConduit { conduit: "docs".to_owned(), change });
             world.run_for(5_000);
         });

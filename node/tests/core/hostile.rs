@@ -3,7 +3,9 @@
 use tidegate::core::command::{Command, ConduitChange, FaultCode, Reply};
 use tidegate::core::io::{Input, Ticket};
 use tidegate_protocol::codec;
-use tidegate_protocol::file_sync::{Action, DeleteMode, Item, JobKey, JobKind, JobSpec, PreImage, Side};
+use tidegate_protocol::file_sync::{
+    Action, BandwidthLimit, DeleteMode, Item, JobKey, JobKind, JobSpec, PreImage, Side,
+};
 use tidegate_protocol::id::{DeviceId, Sequence};
 use tidegate_protocol::index::{Rights, Version};
 use tidegate_protocol::library_sync::{Fact, Head, SignedHead};
@@ -148,7 +150,7 @@ fn spec(world: &World, kind: JobKind, generation: u64) -> JobSpec {
         target: conduit.target,
         source: conduit.source,
         parallel_transfers: 1,
-        bandwidth_limit: 0,
+        bandwidth_limit: BandwidthLimit::default(),
         delete_mode: DeleteMode::Trash,
         items: 1,
         bytes: 0,

@@ -1,7 +1,7 @@
 //! Runs of a conduit: what is copied and deleted, in which order, and when it counts as verified.
 
 use tidegate::core::command::{Command, ConduitChange, Reply};
-use tidegate_protocol::file_sync::{JobState, Schedule, Verification};
+use tidegate_protocol::file_sync::{BandwidthLimit, JobState, LimitStep, Schedule, Verification};
 use tidegate_protocol::id::LocationId;
 use tidegate_protocol::wire::JobControl;
 
@@ -295,4 +295,33 @@ fn an_instant_schedule_fires_although_the_source_never_rests() {
         world.run_for(1_000);
     }
     assert!(world.files(B, target).contains_key("log"), "a change a second, for 50 seconds: {}", world.tail());
+}
+
+#[test]
+fn a_job_carries_the_limits_of_the_whole_day_and_what_is_shown_is_that_of_the_hour() {
+    let (mut world, source, _) = verified(&[("a", "one")]);
+    // The world begins at 22:13 in UTC, which is 23:13 here.
+    let limit = BandwidthLimit {
+        steps: vec![
+            LimitStep { from_minute: 23 * 60, bytes_per_s: 5_000 },
+            LimitStep { from_minute: 23 * 60 + 30, bytes_per_s: 0 },
+        ],
+        utc_offset_minutes: 60,
+    };
+    let change = ConduitChange { bandwidth_limit: Some(limit.clone()), ..ConduitChange::default() };
+    world.tell(A, Command::SetConduit { conduit: "docs".to_owned(), change });
+    world.write(A, source, "b", "two");
+    world.nodes[B].hold_legs = true;
+    world.call(A, World::sync(30_000));
+    let runs = |world: &World| {
+        let jobs = world.store(B).read().unwrap().jobs().unwrap();
+        jobs.into_iter().find(|job| job.state == JobState::Running).map(|job| job.spec.bandwidth_limit)
+    };
+    assert!(world.run_until(30_000, |world| runs(world).is_some()), "{}", world.tail());
+    assert_eq!(runs(&world), Some(limit.clone()), "{}", world.tail());
+    for (wait_ms, bytes_per_s) in [(0, 5_000), (20 * 60_000, 0)] {
+        world.run_for(wait_ms);
+        let Reply::Conduit(view) = world.tell(A, Command::Conduit("docs".to_owned())) else { panic!() };
+        assert_eq!((view.bandwidth_limit, view.bytes_per_s_now), (limit.clone(), bytes_per_s));
+    }
 }

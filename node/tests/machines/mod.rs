@@ -18,7 +18,9 @@ use tidegate::core::io::{CopyLeg, CopySource, Input, JobStop, Output, Read, Tick
 use tidegate::driver::{Driver, Handle, Machine};
 use tidegate::env::{Network, NetworkError, Now, Stream};
 use tidegate::os::{OsClock, OsEnv, OsSpawn, OsWatch};
-use tidegate_protocol::file_sync::{Action, Item, ItemOutcome, JobKey, JobKind, NameRules, PreImage, Side};
+use tidegate_protocol::file_sync::{
+    Action, BandwidthLimit, Item, ItemOutcome, JobKey, JobKind, NameRules, PreImage, Side,
+};
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{ConduitId, DeviceId, LocationId, Nonce};
 use tidegate_protocol::index::{FileFacts, StatMark, Version};
@@ -352,7 +354,7 @@ pub fn leg(source: &Node, target: &Node, items: Vec<Work>) -> CopyLeg {
         source: CopySource::Device(source.device),
         items,
         parallel_transfers: 4,
-        bandwidth_limit: 0,
+        bandwidth_limit: BandwidthLimit::default(),
         free_bytes_min: 0,
     }
 }
@@ -371,7 +373,13 @@ fn serve(root: &Path, location: LocationId, ticket: Ticket, request: Request) ->
                 let (offset, length, content) = (want.offset, want.length, want.content);
                 Ok(Read { path: want.path, mark, content, offset, length })
             });
-            Output::Serve { ticket, location, reads: reads.collect(), conduit, bandwidth_limit: 0 }
+            Output::Serve {
+                ticket,
+                location,
+                reads: reads.collect(),
+                conduit,
+                bandwidth_limit: BandwidthLimit::default(),
+            }
         }
         Request::Outline { path, .. } => {
             let outline = Outline::of(&std::fs::read(root.join(path.to_string())).unwrap());

@@ -9,7 +9,7 @@ pub use rules::{ConduitError, SettingError, check, check_settings};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConflictStrategy, DeleteMode};
+use super::{BandwidthLimit, ConflictStrategy, DeleteMode};
 use crate::id::{ConduitId, DeviceId, Label, LocationId};
 use crate::path::{DirPath, EntryPath};
 use crate::time::{Stamp, Stamped};
@@ -70,8 +70,8 @@ pub struct ConduitSettings {
     pub selection: Stamped<Selection>,
     /// Transfers at the same time, 1 to 64.
     pub parallel_transfers: Stamped<u32>,
-    /// Bytes per second for content, both directions together; 0 is no limit.
-    pub bandwidth_limit: Stamped<u64>,
+    /// Bytes per second for content, both directions together, by time of day.
+    pub bandwidth_limit: Stamped<BandwidthLimit>,
     /// What happens on a conflict.
     pub strategy: Stamped<ConflictStrategy>,
     /// What happens to bytes that are replaced or deleted.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{PlanId, Root, Side};
+use super::{BandwidthLimit, PlanId, Root, Side};
 use crate::id::{ConduitId, DeviceId};
 use crate::index::Rights;
 use crate::time::Stamp;
@@ -65,8 +65,8 @@ pub struct JobSpec {
     pub source: Root,
     /// Transfers at the same time.
     pub parallel_transfers: u32,
-    /// Bytes per second; 0 is no limit.
-    pub bandwidth_limit: u64,
+    /// Bytes per second, by time of day.
+    pub bandwidth_limit: BandwidthLimit,
     /// What happens to replaced and deleted bytes.
     pub delete_mode: DeleteMode,
     /// How many items follow.

@@ -1,5 +1,6 @@
 //! From the index to what is to be done: conduits, the resolver, conflicts, guards, plans, generations, jobs.
 
+mod bandwidth;
 pub mod conduit;
 mod conflict;
 mod generation;
@@ -11,6 +12,7 @@ mod resolver;
 mod safety;
 mod undo;
 
+pub use bandwidth::{BandwidthLimit, LimitError, LimitStep};
 pub use conduit::{Conduit, ConduitError, ConduitSettings, Fetched, Root, Schedule, Selection, SettingError, SyncMode};
 pub use conflict::{
     Conflict, ConflictKind, ConflictOutcome, ConflictResolver, ConflictStrategy, Decision, Ruling, Settled,

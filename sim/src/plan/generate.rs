@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidegate_protocol::file_sync::{ConflictStrategy, DeleteMode, Schedule, SyncMode};
+use tidegate_protocol::file_sync::{BandwidthLimit, ConflictStrategy, DeleteMode, Schedule, SyncMode};
 
 use super::profile::Profile;
 use super::{ConduitPlan, Content, Deed, DevicePlan, End, LocationPlan, Millis, NetworkPlan, Place, Plan, Step, Style};
@@ -175,6 +175,7 @@ fn conduit(draw: &mut Stream, ends: (usize, usize), mode: SyncMode, profile: &Pr
         schedule,
         delete_mode,
         strategy,
+        limit: BandwidthLimit::default(),
         select: Vec::new(),
         approves: true,
     });

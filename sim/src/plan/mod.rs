@@ -16,7 +16,7 @@ mod write;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use tidegate_protocol::file_sync::{ConflictStrategy, DeleteMode, Schedule, SyncMode};
+use tidegate_protocol::file_sync::{BandwidthLimit, ConflictStrategy, DeleteMode, Schedule, SyncMode};
 
 pub use deed::{Content, Deed, Doer, Keep, Place, Style};
 pub use grammar::{Chosen, Spanned, VERBS, step};
@@ -105,6 +105,8 @@ pub struct ConduitPlan {
     pub delete_mode: DeleteMode,
     /// What becomes of conflicts.
     pub strategy: ConflictStrategy,
+    /// How much it may move, by time of day.
+    pub limit: BandwidthLimit,
     /// Chosen subtrees, files and patterns (selective).
     pub select: Vec<String>,
     /// Whether a plan that a guard holds is approved by the operator, some time after.

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write};
 
+use tidegate::timetable::show_limit;
 use tidegate_protocol::file_sync::{ConflictStrategy, DeleteMode, Schedule, SyncMode};
 
 use super::{Content, DevicePlan, Expect, Expected, Millis, NetworkPlan, Plan};
@@ -47,6 +48,9 @@ impl fmt::Display for Plan {
             }
             if conduit.strategy != ConflictStrategy::CreateConflictFile {
                 writeln!(f, "strategy = \"{}\"", strategy_word(conduit.strategy))?;
+            }
+            if !conduit.limit.steps.is_empty() {
+                writeln!(f, "limit = \"{}\"", show_limit(&conduit.limit))?;
             }
             if !conduit.select.is_empty() {
                 writeln!(f, "select = {}", list(&conduit.select))?;

@@ -72,6 +72,7 @@ impl Run<'_> {
 
     fn same(&self, one: &End, other: &End) -> Option<Unmet> {
         let pair = ConduitPlan {
+            limit: tidegate_protocol::file_sync::BandwidthLimit::default(),
             select: Vec::new(),
             name: String::new(),
             source: one.clone(),

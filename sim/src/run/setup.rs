@@ -236,6 +236,7 @@ impl Run<'_> {
                 schedule: Some(conduit.schedule),
                 strategy: Some(conduit.strategy),
                 delete_mode: Some(conduit.delete_mode),
+                bandwidth_limit: Some(conduit.limit.clone()),
                 selection: selected(&conduit.select),
                 ..ConduitChange::default()
             },

@@ -3,7 +3,8 @@
 use serde::Deserialize;
 use tidegate_protocol::file_sync::conduit;
 use tidegate_protocol::file_sync::{
-    Conduit, ConduitError, ConduitSettings, ConflictStrategy, DeleteMode, Root, Schedule, Selection, SyncMode,
+    BandwidthLimit, Conduit, ConduitError, ConduitSettings, ConflictStrategy, DeleteMode, Root, Schedule, Selection,
+    SyncMode,
 };
 use tidegate_protocol::id::{ConduitId, DeviceId, Label, LocationId};
 use tidegate_protocol::path::DirPath;
@@ -57,7 +58,7 @@ pub fn plain(number: u8, source: Root, target: Root, mode: SyncMode) -> Conduit 
         schedule: Stamped::new(Schedule::Manual, stamp),
         selection: Stamped::new(Selection::default(), stamp),
         parallel_transfers: Stamped::new(4, stamp),
-        bandwidth_limit: Stamped::new(0, stamp),
+        bandwidth_limit: Stamped::new(BandwidthLimit::default(), stamp),
         strategy: Stamped::new(ConflictStrategy::default(), stamp),
         delete_mode: Stamped::new(DeleteMode::default(), stamp),
     };

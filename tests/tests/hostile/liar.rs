@@ -6,7 +6,7 @@ use tidegate::lab;
 use tidegate::os::net::identity::DeviceKey;
 use tidegate_protocol::codec;
 use tidegate_protocol::file_sync::{
-    Conduit, DeleteMode, JobKey, JobKind, JobSpec, Plan, PlanTotals, Side, SyncOperations,
+    BandwidthLimit, Conduit, DeleteMode, JobKey, JobKind, JobSpec, Plan, PlanTotals, Side, SyncOperations,
 };
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{DeviceId, Label, LocationId, Sequence};
@@ -191,7 +191,7 @@ pub(crate) fn spec(liar: &Liar, kind: JobKind, items: u32) -> JobSpec {
         target: conduit.target.clone(),
         source: conduit.source.clone(),
         parallel_transfers: 1,
-        bandwidth_limit: 0,
+        bandwidth_limit: BandwidthLimit::default(),
         delete_mode: DeleteMode::Permanent,
         items,
         bytes: 0,

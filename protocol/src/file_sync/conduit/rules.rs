@@ -1,7 +1,7 @@
 //! The rules under which a conduit may be created and set, from the definitions alone.
 
 use super::{Conduit, ConduitSettings, Root, Schedule, SyncMode};
-use crate::file_sync::Side;
+use crate::file_sync::{LimitError, Side};
 use crate::id::Label;
 use crate::index::IgnoreRules;
 use crate::limits::{INTERVAL_MS_MIN, PARALLEL_TRANSFERS_MAX, RULE_BYTES_MAX, RULES_MAX, SETTLE_MS_MIN};
@@ -54,6 +54,9 @@ pub enum SettingError {
     /// Transfers at the same time.
     #[error("parallel transfers must be 1 to {PARALLEL_TRANSFERS_MAX}")]
     ParallelTransfers,
+    /// A limit of bandwidth.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// Too many subtrees and patterns, or one that is too long.
     #[error("a selection has at most {RULES_MAX} subtrees and patterns of {RULE_BYTES_MAX} bytes")]
     SelectionTooLarge,
@@ -104,6 +107,7 @@ pub fn check_settings(settings: &ConduitSettings) -> Result<(), SettingError> {
     if !(1..=PARALLEL_TRANSFERS_MAX).contains(&settings.parallel_transfers.value) {
         return Err(SettingError::ParallelTransfers);
     }
+    settings.bandwidth_limit.value.check()?;
     let selection = &settings.selection.value;
     let paths = selection.subtrees.len() + selection.pins.len() + selection.fetched.len();
     let patterns = || selection.globs.iter().chain(&selection.exclude);

@@ -47,7 +47,7 @@ fn settings(stamp: Stamp) -> ConduitSettings {
         schedule: Stamped::new(Schedule::Manual, stamp),
         selection: Stamped::new(Selection::default(), stamp),
         parallel_transfers: Stamped::new(4, stamp),
-        bandwidth_limit: Stamped::new(0, stamp),
+        bandwidth_limit: Stamped::new(BandwidthLimit::default(), stamp),
         strategy: Stamped::new(ConflictStrategy::default(), stamp),
         delete_mode: Stamped::new(DeleteMode::default(), stamp),
     }

@@ -79,7 +79,7 @@ fn records_keep_their_bytes() {
         &Announced { kind, mark: Some(mark(5)), version: version(1) },
         "8b9080cbecb3e84b874f201266b89985e6ff8ec769a45db14490ab69d5bc8af5",
     );
-    check("job", &job(7), "fce4683dc7ffd9f262334ee4682dc802876af61c632d66b5f600249c2ba83c6a");
+    check("job", &job(7), "fcf4e9b09e99f2d807c2a78f73d0530b998b094eacbf7bd612ce2bed3b907538");
     check("items", &items(0..2), "ad856ff8ac386cececf76bbe2e4a2b73f9df36636ddd02b36bfed1042e997330");
     let outcomes: OutcomeBlock = vec![None, Some(ItemOutcome::Done), Some(ItemOutcome::Skipped(SkipReason::NoSpace))];
     check("outcomes", &outcomes, "03000100010105");

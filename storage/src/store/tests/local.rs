@@ -1,8 +1,8 @@
 //! What is never replicated: identity, settings, baselines, plans, generations, jobs.
 
 use tidegate_protocol::file_sync::{
-    Action, Baseline, DeleteMode, Generation, GenerationTotals, Item, ItemOutcome, JobKey, JobKind, JobProgress,
-    JobSpec, JobState, Phase, Plan, PlanTotals, PreImage, Root, Side, SkipReason, SyncOperations,
+    Action, BandwidthLimit, Baseline, DeleteMode, Generation, GenerationTotals, Item, ItemOutcome, JobKey, JobKind,
+    JobProgress, JobSpec, JobState, Phase, Plan, PlanTotals, PreImage, Root, Side, SkipReason, SyncOperations,
 };
 use tidegate_protocol::id::ConduitId;
 
@@ -32,7 +32,7 @@ pub(super) fn job(items: u32) -> JobRecord {
         target: root.clone(),
         source: root,
         parallel_transfers: 4,
-        bandwidth_limit: 0,
+        bandwidth_limit: BandwidthLimit::default(),
         delete_mode: DeleteMode::Trash,
         items,
         bytes: 0,

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::*;
 use crate::file_sync::{
-    Action, Baseline, Conduit, ConduitSettings, ConflictStrategy, DeleteMode, Guards, NameRules, PreImage, Root,
-    Schedule, Selection,
+    Action, BandwidthLimit, Baseline, Conduit, ConduitSettings, ConflictStrategy, DeleteMode, Guards, NameRules,
+    PreImage, Root, Schedule, Selection,
 };
 use crate::id::{DeviceId, Epoch, Label, LocationId, Sequence};
 use crate::index::{Entry, EntryKind, EntryState, FileFacts, UnknownCause, Version};
@@ -312,7 +312,7 @@ pub(super) fn conduit() -> Conduit {
         schedule: Stamped::new(Schedule::Manual, stamp),
         selection: Stamped::new(Selection::default(), stamp),
         parallel_transfers: Stamped::new(4, stamp),
-        bandwidth_limit: Stamped::new(0, stamp),
+        bandwidth_limit: Stamped::new(BandwidthLimit::default(), stamp),
         strategy: Stamped::new(ConflictStrategy::default(), stamp),
         delete_mode: Stamped::new(DeleteMode::default(), stamp),
     };
