@@ -91,6 +91,16 @@ pub fn plain_duration(ms: u64) -> String {
     format!("{ms}ms")
 }
 
+/// `4 GiB`, in the largest binary unit that leaves no rest: what [`parse_bytes`] reads.
+pub fn plain_bytes(bytes: u64) -> String {
+    for (unit, name) in [(1 << 40, " TiB"), (1 << 30, " GiB"), (1 << 20, " MiB"), (1 << 10, " KiB")] {
+        if bytes > 0 && bytes.is_multiple_of(unit) {
+            return format!("{}{name}", bytes / unit);
+        }
+    }
+    bytes.to_string()
+}
+
 /// Reads `1500000`, `100 kB`, `1 GiB`, `10MB`; answers bytes.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let error = || format!("{text:?} is no size; write for example 500 MB or 1 GiB");

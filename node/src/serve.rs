@@ -195,6 +195,7 @@ fn core_config(settings: &Settings) -> CoreConfig {
         guards: settings.guards(),
         free_bytes_min: settings.min_free,
         index_rows_max: settings.max_entries,
+        index_bytes_max: settings.max_index_bytes,
         parallel_transfers: settings.parallel,
         trash: TrashLimits { age_ms_max: settings.trash_days * 86_400_000, percent_max: settings.trash_percent },
     }

@@ -20,6 +20,8 @@ pub const PAGES_HELD_MAX: usize = 16;
 
 /// Rows of one device that another one keeps, unless configured: at about 170 bytes each, 1.7 GB.
 pub const INDEX_ROWS_MAX: u64 = 10_000_000;
+/// The sum of their encoded lengths, unless configured: paths can be 4,096 bytes long.
+pub const INDEX_BYTES_MAX: u64 = 4 << 30;
 /// Rows of one device that are taken as fast as they come: a first load of a large library.
 pub const INDEX_ROWS_BURST: u64 = 2_000_000;
 /// Rows of one device that are taken in a second after that.

@@ -131,6 +131,7 @@ fn what_is_signed_and_hashed_has_these_bytes() {
         epoch: Epoch(9),
         sequence: Sequence(128),
         row_count: 100,
+        row_bytes: 700,
         set_hash: [0x77; 32],
         membership: 2,
         stamp: Stamp { ms: 1000, counter: 1, device: device() },
@@ -138,7 +139,7 @@ fn what_is_signed_and_hashed_has_these_bytes() {
         locations: vec![status],
         nonce: None,
     };
-    assert_eq!(shown(&codec::encode(&head)), "11*16 d1*32 0980016477*32 02e80701d1*32 e9070122*16 0001010400");
+    assert_eq!(shown(&codec::encode(&head)), "11*16 d1*32 09800164bc0577*32 02e80701d1*32 e9070122*16 0001010400");
     let entry = Entry { kind: EntryKind::File(file()), version: version() };
     let row = Row {
         sequence: Sequence(5),

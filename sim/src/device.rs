@@ -49,6 +49,7 @@ pub fn default_config(name: &str) -> CoreConfig {
         free_bytes_min: 1 << 30,
         parallel_transfers: 4,
         index_rows_max: 10_000_000,
+        index_bytes_max: 4 << 30,
         // What the trash held is evidence: it is not purged in a run.
         trash: TrashLimits { age_ms_max: 0, percent_max: 0 },
     }

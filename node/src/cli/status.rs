@@ -63,7 +63,9 @@ pub(super) fn device_row(device: &DeviceView) -> Vec<String> {
     };
     let index = match device.signed.saturating_sub(device.held) {
         _ if device.quarantined => "quarantined: it signed two states under one number".to_owned(),
-        _ if device.over_quota => "over quota: its index is larger than index.max_entries".to_owned(),
+        _ if device.over_quota => {
+            "over quota: its index is larger than index.max_entries or index.max_bytes".to_owned()
+        }
         _ if device.caught_up => "caught up".to_owned(),
         0 => "catching up".to_owned(),
         behind => count(behind, "change behind", "changes behind"),

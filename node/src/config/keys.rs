@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use tidegate_protocol::id::Label;
 
 use super::{LogFormat, LogLevel, Settings, Watcher};
-use crate::format::{parse_bytes, parse_duration, plain_duration};
+use crate::format::{parse_bytes, parse_duration, plain_bytes, plain_duration};
 
 /// A setting.
 #[derive(Debug)]
@@ -176,6 +176,13 @@ pub const KEYS: &[Key] = &[
         show: |s| s.max_entries.to_string(),
     },
     Key {
+        name: "index.max_bytes",
+        doc: "what the index of one other device may take; one with more is \"over quota\", too",
+        kind: Kind::Text,
+        set: |s, v| parse_bytes(&text(v)?).map(|bytes| s.max_index_bytes = bytes),
+        show: |s| quoted(&plain_bytes(s.max_index_bytes)),
+    },
+    Key {
         name: "index.watcher",
         doc: "\"auto\" asks the kernel for changes; \"poll\" only scans",
         kind: Kind::Text,
@@ -199,7 +206,7 @@ pub const KEYS: &[Key] = &[
         doc: "room that a job leaves free on the disk it writes to, or 5 % of that disk if that is less",
         kind: Kind::Text,
         set: |s, v| parse_bytes(&text(v)?).map(|bytes| s.min_free = bytes),
-        show: |s| quoted(&if s.min_free == 2 << 30 { "2 GiB".to_owned() } else { s.min_free.to_string() }),
+        show: |s| quoted(&plain_bytes(s.min_free)),
     },
     Key {
         name: "sync.gate_timeout",

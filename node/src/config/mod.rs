@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use tidegate_protocol::file_sync::Guards;
 use tidegate_protocol::id::{DeviceId, Label};
-use tidegate_protocol::limits::INDEX_ROWS_MAX;
+use tidegate_protocol::limits::{INDEX_BYTES_MAX, INDEX_ROWS_MAX};
 
 use crate::api::problem::{Code, Problem};
 
@@ -91,6 +91,8 @@ pub struct Settings {
     pub settle_ms: u64,
     /// Rows that are kept of one other device.
     pub max_entries: u64,
+    /// Bytes of rows that are kept of one other device.
+    pub max_index_bytes: u64,
     /// How locations are watched.
     pub watcher: Watcher,
     /// Transfers at the same time, for new conduits.
@@ -134,6 +136,7 @@ impl Default for Settings {
             rescan_ms: 3_600_000,
             settle_ms: 250,
             max_entries: INDEX_ROWS_MAX,
+            max_index_bytes: INDEX_BYTES_MAX,
             watcher: Watcher::Auto,
             parallel: 4,
             min_free: 2 << 30,

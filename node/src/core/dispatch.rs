@@ -4,9 +4,7 @@
 //! may be repeated at will: the other side answers with how much it has, and that is where this side goes on.
 
 use tidegate_protocol::codec;
-use tidegate_protocol::file_sync::{
-    Conduit, DirectionalOps, ItemOutcome, JobKey, JobKind, JobState, Plan, Root, Side, SkipReason,
-};
+use tidegate_protocol::file_sync::{Conduit, ItemOutcome, JobKey, JobKind, JobState, Root, Side, SkipReason};
 use tidegate_protocol::id::{ConduitId, DeviceId};
 use tidegate_protocol::limits::{FRAME_BYTES_MAX, ITEMS_BYTES_MAX, ITEMS_PER_FRAME_MAX};
 use tidegate_protocol::path::EntryPath;
@@ -33,12 +31,11 @@ pub(super) struct Ends<'a> {
 }
 
 impl<'a> Ends<'a> {
-    /// The ends as seen from `side` of a conduit, and what a plan does there.
-    pub(super) const fn of(conduit: &'a Conduit, plan: &'a Plan, side: Side) -> (Self, &'a DirectionalOps) {
-        let (there, here, operations) = (&conduit.source, &conduit.target, &plan.operations);
+    /// The ends as seen from `side` of a conduit.
+    pub(super) const fn of(conduit: &'a Conduit, side: Side) -> Self {
         match side {
-            Side::Source => (Self { target: there, source: here }, &operations.target_to_source),
-            Side::Target => (Self { target: here, source: there }, &operations.source_to_target),
+            Side::Source => Self { target: &conduit.source, source: &conduit.target },
+            Side::Target => Self { target: &conduit.target, source: &conduit.source },
         }
     }
 }

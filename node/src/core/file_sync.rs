@@ -16,6 +16,7 @@ use tidegate_protocol::file_sync::{
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{ConduitId, DeviceId, LocationId};
 use tidegate_protocol::path::EntryPath;
+use tidegate_protocol::time::Stamp;
 use tidegate_storage::store::JobRecord;
 
 use super::command::{Fault, FaultCode, Reply, Started};
@@ -99,6 +100,15 @@ pub(super) struct FileSyncService {
 pub(super) struct Open {
     pub(super) generation: Generation,
     pub(super) rate: super::progress::Rate,
+}
+
+/// What every job of a plan is told of it.
+#[derive(Debug, Clone, Copy)]
+struct Order {
+    plan: PlanId,
+    definition: Stamp,
+    /// Its guards were passed by a person's word.
+    approved: bool,
 }
 
 impl FileSyncService {
@@ -349,12 +359,12 @@ impl Core {
         step.set_held(conduit.id, None)?;
         self.service.held.remove(&conduit.id);
         self.note_conflicts(step, conduit, number, plan)?;
-        let approved = !plan.halts.is_empty();
-        for side in [Side::Source, Side::Target] {
-            let (ends, ops) = Ends::of(conduit, plan, side);
+        let order = Order { plan: plan.id, definition: plan.definition, approved: !plan.halts.is_empty() };
+        for side in Side::BOTH {
+            let ends = Ends::of(conduit, side);
             let (device, kind) = (ends.target.device, JobKind::Copy);
             let key = JobKey { conduit: conduit.id, generation: number, device, side, kind };
-            self.store_job(step, conduit, key, plan, approved, &ends, &ops.copies)?;
+            self.store_job(step, conduit, key, order, &ends, &plan.operations.on(side).copies)?;
         }
         let rate = super::progress::Rate::new(step.now.monotonic_ms);
         self.service.open.insert(conduit.id, Open { generation, rate });
@@ -368,14 +378,12 @@ impl Core {
     }
 
     /// Writes a job of this generation; nothing if it has no items.
-    #[expect(clippy::too_many_arguments, reason = "one row of facts, named at the only two calls")]
     fn store_job(
         &mut self,
         step: &mut Step<'_>,
         conduit: &Conduit,
         key: JobKey,
-        plan: &Plan,
-        approved: bool,
+        order: Order,
         ends: &Ends<'_>,
         items: &[Item],
     ) -> Result<(), CoreError> {
@@ -390,9 +398,9 @@ impl Core {
         let spec = JobSpec {
             key,
             coordinator: self.me,
-            definition: plan.definition,
-            plan: plan.id,
-            approved,
+            definition: order.definition,
+            plan: order.plan,
+            approved: order.approved,
             target: ends.target.clone(),
             source: source.clone(),
             parallel_transfers: conduit.settings.parallel_transfers.value,
@@ -428,15 +436,15 @@ impl Core {
         let (Some(conduit), Some(open)) = (step.txn.conduit(id)?, self.service.open.get_mut(&id)) else {
             return Ok(());
         };
-        let Some(plan) = step.txn.plan(&open.generation.plan)?.map(|stored| stored.plan) else { return Ok(()) };
+        let Some(plan) = step.txn.plan_rest(&open.generation.plan)? else { return Ok(()) };
         open.generation.phase = Phase::Deleting;
         let failed = failed_contents(step, id, number)?;
-        let approved = !plan.halts.is_empty();
+        let order = Order { plan: plan.id, definition: plan.definition, approved: !plan.halts.is_empty() };
         let mut suppressed = 0;
-        for side in [Side::Source, Side::Target] {
-            let (ends, ops) = Ends::of(&conduit, &plan, side);
-            let (kept, go): (Vec<Item>, Vec<Item>) = ops
-                .deletes
+        for side in Side::BOTH {
+            let ends = Ends::of(&conduit, side);
+            let (kept, go): (Vec<Item>, Vec<Item>) = plan
+                .deletes_on(side)
                 .iter()
                 .cloned()
                 .partition(|item| content_of(&item.expect).is_some_and(|c| failed.contains(&c)));
@@ -444,7 +452,7 @@ impl Core {
             let (device, kind) = (ends.target.device, JobKind::Delete);
             let key = JobKey { conduit: id, generation: number, device, side, kind };
             if step.txn.job(&key)?.is_none() {
-                self.store_job(step, &conduit, key, &plan, approved, &ends, &go)?;
+                self.store_job(step, &conduit, key, order, &ends, &go)?;
             }
         }
         if let Some(open) = self.service.open.get_mut(&id) {

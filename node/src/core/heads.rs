@@ -112,6 +112,7 @@ impl Core {
             epoch: author.epoch,
             sequence: author.upto,
             row_count: author.row_count,
+            row_bytes: author.row_bytes,
             set_hash: author.set_hash.digest(),
             membership: self.library.membership,
             stamp: step.txn.last_stamp()?,

@@ -98,6 +98,8 @@ pub struct CoreConfig {
     pub free_bytes_min: u64,
     /// Rows that are kept of one other device. What has more is not followed any further.
     pub index_rows_max: u64,
+    /// The sum of their encoded lengths, in bytes.
+    pub index_bytes_max: u64,
     /// Transfers at the same time, for new conduits.
     pub parallel_transfers: u32,
     /// What the trash may hold.

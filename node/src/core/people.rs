@@ -518,6 +518,6 @@ fn taken(name: &Label, why: &str) -> Fault {
 
 /// Whether a guard stops a stored plan that nobody approved so far.
 fn waits(step: &Step<'_>, plan: &PlanId) -> Result<bool, CoreError> {
-    let is_stopped = step.txn.plan(plan)?.is_some_and(|stored| !stored.plan.halts.is_empty());
+    let is_stopped = step.txn.plan_rest(plan)?.is_some_and(|rest| !rest.halts.is_empty());
     Ok(is_stopped && step.txn.approval(plan)?.is_none())
 }

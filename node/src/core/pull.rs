@@ -127,9 +127,13 @@ impl Core {
         Ok(Response::Rows(Rows { device, head, from, upto: page.upto, rows: page.rows }))
     }
 
-    /// Whether a device says that it has more rows than this one keeps of any other.
+    /// Whether a device says that it has more rows, or longer ones, than this one keeps of any other.
     pub(super) const fn is_over_quota(&self, head: &Head) -> bool {
-        head.row_count > self.config.index_rows_max
+        self.is_too_much(head.row_count, head.row_bytes)
+    }
+
+    const fn is_too_much(&self, rows: u64, bytes: u64) -> bool {
+        rows > self.config.index_rows_max || bytes > self.config.index_bytes_max
     }
 
     pub(super) fn tend_pulls(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
@@ -327,10 +331,9 @@ impl Core {
                 self.arrived(step, author, epoch)
             }
             Ok(()) => {
-                let too_many =
-                    step.txn.arriving(author)?.is_some_and(|state| state.row_count > self.config.index_rows_max);
-                if too_many {
-                    self.mistrust(step, asked, "sends more rows than are kept of one device");
+                let arriving = step.txn.arriving(author)?;
+                if arriving.is_some_and(|state| self.is_too_much(state.row_count, state.row_bytes)) {
+                    self.mistrust(step, asked, "sends more than is kept of one device");
                     self.begin_load(step, author, epoch)?;
                 }
                 Ok(())

@@ -121,8 +121,7 @@ impl Step<'_> {
 
     /// Items of a job that only recorded another version: no disk was written for them.
     pub(super) fn adopted(&self, record: &JobRecord) -> Result<u64, CoreError> {
-        let plan = self.txn.plan(&record.spec.plan)?;
-        if record.spec.key.kind != JobKind::Copy || plan.is_none_or(|stored| stored.plan.totals.adopts == 0) {
+        if record.spec.key.kind != JobKind::Copy {
             return Ok(0);
         }
         let (mut first, mut adopted) = (0, 0);

@@ -153,7 +153,7 @@ impl Core {
         }
         let running = self.progress_view(step, id)?;
         let held = match self.service.held.get(&id) {
-            Some(plan) => step.txn.plan(plan)?.map(|stored| (plan.short(), stored.plan.halts)),
+            Some(plan) => step.txn.plan_rest(plan)?.map(|rest| (plan.short(), rest.halts)),
             None => None,
         };
         let state = match (&running, &held, self.gate.of(id)) {
@@ -350,7 +350,10 @@ impl Core {
                 format!("{} is quarantined: it signed two states under one number", name(device)?)
             }
             GateReason::OverQuota { device } => {
-                format!("the index of {} is larger than index.max_entries here allows", name(device)?)
+                format!(
+                    "the index of {} is larger than index.max_entries or index.max_bytes here allows",
+                    name(device)?
+                )
             }
             GateReason::Offline { device } => format!("waiting for {}, which is offline", name(device)?),
             GateReason::Unheard { device } => format!("{} has not answered yet", name(device)?),

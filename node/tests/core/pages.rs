@@ -1,5 +1,6 @@
 //! Rows that come in pages: who is blamed, what is shown meanwhile, and how many are taken.
 
+use tidegate::core::CoreConfig;
 use tidegate::core::command::{Command, Reply};
 use tidegate::core::io::Input;
 use tidegate_protocol::id::LocationId;
@@ -91,17 +92,29 @@ fn a_load_to_which_several_brought_pages_is_begun_again_and_the_last_is_not_blam
 
 #[test]
 fn a_device_with_more_entries_than_are_kept_stops_alone() {
+    check_quota(|config| config.index_rows_max = 2_000);
+}
+
+#[test]
+fn a_device_with_longer_entries_than_are_kept_stops_alone() {
+    check_quota(|config| config.index_bytes_max = 200_000);
+}
+
+/// What A has at first, 1,000 files, is within what B keeps of it by `limit`; 2,000 more are not.
+fn check_quota(limit: impl Fn(&mut CoreConfig)) {
     let mut world = World::new(3);
     world.pair(A, B);
     world.pair(A, C);
     world.run_for(40_000);
-    world.nodes[B].config.index_rows_max = 2_000;
+    limit(&mut world.nodes[B].config);
     world.crash(B);
     world.run_for(5_000);
     let location = world.locate(A, "src");
     fill(&mut world, location, 0, 1_000);
     world.run_for(5_000);
     assert!(world.level(&[A, B, C]), "{}", world.tail());
+    let of_a = world.author(A, A).unwrap();
+    assert!((80_000..150_000).contains(&of_a.row_bytes), "{} bytes of rows", of_a.row_bytes);
     let before = world.author(B, A).unwrap();
     fill(&mut world, location, 1_000, 2_000);
     world.locate(C, "other");

@@ -8,7 +8,7 @@ use crate::id::{DeviceId, Epoch, LibraryId, LocationId, Nonce, Sequence};
 use crate::limits::HEAD_BYTES_MAX;
 use crate::time::Stamp;
 
-const DOMAIN: &[u8] = b"tidegate head v1\0";
+const DOMAIN: &[u8] = b"tidegate head v2\0";
 
 /// What a device says of itself at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,8 @@ pub struct Head {
     pub sequence: Sequence,
     /// How many live rows it has, tombstones included.
     pub row_count: u64,
+    /// The sum of their encoded lengths, in bytes.
+    pub row_bytes: u64,
     /// [`super::SetHash::digest`] of those rows.
     pub set_hash: [u8; 32],
     /// The highest membership epoch it has applied.
@@ -147,7 +149,7 @@ impl Head {
     /// Whether two heads prove that one number was used for two states: a fork.
     pub fn forks_from(&self, other: &Self) -> bool {
         (self.device, self.epoch, self.sequence) == (other.device, other.epoch, other.sequence)
-            && (self.row_count, self.set_hash) != (other.row_count, other.set_hash)
+            && (self.row_count, self.row_bytes, self.set_hash) != (other.row_count, other.row_bytes, other.set_hash)
     }
 
     /// Status of one location.
@@ -172,6 +174,7 @@ mod tests {
             epoch: Epoch(3),
             sequence: Sequence(9),
             row_count: 5,
+            row_bytes: 700,
             set_hash: [4; 32],
             membership: 2,
             stamp: Stamp::zero(device).next(77),

@@ -24,14 +24,14 @@ impl SetHash {
         Self(Box::new([0; LANES]))
     }
 
-    /// Adds a row that is not in the set.
-    pub fn add(&mut self, row: &Row) {
-        self.each_lane(row, u16::wrapping_add);
+    /// Adds a row that is not in the set, and says how long its encoding is, in bytes.
+    pub fn add(&mut self, row: &Row) -> u64 {
+        self.each_lane(row, u16::wrapping_add)
     }
 
-    /// Removes a row that is in the set.
-    pub fn remove(&mut self, row: &Row) {
-        self.each_lane(row, u16::wrapping_sub);
+    /// Removes a row that is in the set, and says how long its encoding is, in bytes.
+    pub fn remove(&mut self, row: &Row) -> u64 {
+        self.each_lane(row, u16::wrapping_sub)
     }
 
     /// The 32 bytes that a head signs.
@@ -56,14 +56,16 @@ impl SetHash {
         Some(Self(lanes))
     }
 
-    fn each_lane(&mut self, row: &Row, combine: impl Fn(u16, u16) -> u16) {
+    fn each_lane(&mut self, row: &Row, combine: impl Fn(u16, u16) -> u16) -> u64 {
         let mut expanded = [0; Self::BYTES];
         let mut hasher = blake3::Hasher::new_derive_key(DOMAIN);
-        hasher.update(&codec::encode(row));
+        let encoded = codec::encode(row);
+        hasher.update(&encoded);
         hasher.finalize_xof().fill(&mut expanded);
         for (lane, pair) in self.0.iter_mut().zip(expanded.chunks_exact(2)) {
             *lane = combine(*lane, u16::from_le_bytes([pair[0], pair[1]]));
         }
+        encoded.len() as u64
     }
 }
 

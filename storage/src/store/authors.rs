@@ -24,6 +24,8 @@ pub struct AuthorState {
     pub upto: Sequence,
     /// Live rows up to there.
     pub row_count: u64,
+    /// The sum of their encoded lengths, in bytes.
+    pub row_bytes: u64,
     /// Their set hash.
     pub set_hash: SetHash,
     /// The signed head that this very state equals; `None` while it is only a prefix.
@@ -50,6 +52,7 @@ impl AuthorRecord {
             epoch,
             upto: Sequence::ZERO,
             row_count: 0,
+            row_bytes: 0,
             set_hash: SetHash::empty().to_bytes(),
             rests: None,
             newest: None,
@@ -68,6 +71,7 @@ impl AuthorRecord {
             epoch: self.epoch,
             upto: self.upto,
             row_count: self.row_count,
+            row_bytes: self.row_bytes,
             rests: self.rests,
             newest: self.newest,
             bootstrapped: self.bootstrapped,

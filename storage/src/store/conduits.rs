@@ -1,10 +1,15 @@
 //! What a conduit's coordinator and owners keep: baseline, plans, generations. None of it is replicated;
 //! closed generations are told to others as facts.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::ops::{Bound, ControlFlow};
 
-use tidegate_protocol::file_sync::{Baseline, Generation, Plan, PlanId};
+use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
+use tidegate_protocol::file_sync::{Baseline, Conflict, Generation, Halt, Item, Plan, PlanId, PlanTotals, Side, Skip};
 use tidegate_protocol::id::ConduitId;
+use tidegate_protocol::library_sync::HeadRef;
+use tidegate_protocol::time::Stamp;
 
 use super::error::StoreError;
 use super::tables::{Table, generation_key};
@@ -19,6 +24,71 @@ pub struct StoredPlan {
     pub approved_ms: Option<u64>,
 }
 
+/// A plan without its copies, which are most of a large one: they are handed over with their jobs, and nobody asks the
+/// plan for them again.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+pub struct PlanRest {
+    /// The id of the whole plan.
+    pub id: PlanId,
+    conduit: ConduitId,
+    /// The conduit's definition at that moment.
+    pub definition: Stamp,
+    heads: Vec<HeadRef>,
+    operations: OperationsRest,
+    /// What stops it until a person approves.
+    pub halts: Vec<Halt>,
+    skips: Vec<Skip>,
+    totals: PlanTotals,
+}
+
+impl PlanRest {
+    /// What one end's device is to delete.
+    pub fn deletes_on(&self, side: Side) -> &[Item] {
+        match side {
+            Side::Source => &self.operations.target_to_source.deletes,
+            Side::Target => &self.operations.source_to_target.deletes,
+        }
+    }
+}
+
+/// `SyncOperations` without copies.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+struct OperationsRest {
+    source_to_target: DirectionRest,
+    target_to_source: DirectionRest,
+    conflicts: Vec<Conflict>,
+}
+
+/// `DirectionalOps` without copies.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+struct DirectionRest {
+    copies: Passed<Item>,
+    deletes: Vec<Item>,
+}
+
+/// A list that is read one by one, and not kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Passed<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Passed<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(Self(PhantomData))
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Passed<T> {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self, A::Error> {
+        while list.next_element::<T>()?.is_some() {}
+        Ok(self)
+    }
+}
+
 impl Reader {
     /// What both ends last agreed on; `None` before the first verified generation.
     pub fn baseline(&self, conduit: ConduitId) -> Result<Option<Baseline>, StoreError> {
@@ -29,6 +99,11 @@ impl Reader {
     pub fn plan(&self, id: &PlanId) -> Result<Option<StoredPlan>, StoreError> {
         let Some(plan) = self.record(Table::Plans, &plan_key(id))? else { return Ok(None) };
         Ok(Some(StoredPlan { plan, approved_ms: self.approval(id)? }))
+    }
+
+    /// A plan by its id, without what it copies.
+    pub fn plan_rest(&self, id: &PlanId) -> Result<Option<PlanRest>, StoreError> {
+        self.record(Table::Plans, &plan_key(id))
     }
 
     /// When a plan was approved, in milliseconds, without reading the plan.

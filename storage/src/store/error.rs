@@ -103,6 +103,9 @@ pub enum Mismatch {
     /// Another number of rows.
     #[error("another number of rows")]
     RowCount,
+    /// The rows have another length.
+    #[error("the rows have another length")]
+    RowBytes,
     /// The same number of rows, but others.
     #[error("other rows")]
     SetHash,

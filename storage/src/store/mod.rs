@@ -40,7 +40,7 @@ use tidegate_protocol::id::DeviceId;
 
 pub use authors::AuthorState;
 pub use bases::BaseEntries;
-pub use conduits::StoredPlan;
+pub use conduits::{PlanRest, StoredPlan};
 pub use entries::{Entries, EntryRow, Known, Tree};
 pub use error::{Foreign, Mismatch, Refusal, StoreError};
 pub use history::DecidingRows;

@@ -45,6 +45,7 @@ pub(super) struct AuthorRecord {
     pub(super) epoch: Epoch,
     pub(super) upto: Sequence,
     pub(super) row_count: u64,
+    pub(super) row_bytes: u64,
     #[serde(with = "serde_bytes")]
     pub(super) set_hash: Vec<u8>,
     pub(super) rests: Option<SignedHead>,

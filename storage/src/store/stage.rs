@@ -1,6 +1,6 @@
 //! Changes to the rows of one author, computed whole before any of them is written.
 //!
-//! Own changes and rows that others sent go through the same stage, so count, set hash and tree counters
+//! Own changes and rows that others sent go through the same stage, so count, length, set hash and tree counters
 //! move by the same law everywhere. The result can be compared with a signed head and thrown away: nothing
 //! was written. Rows are kept sorted by key, in which order redb takes them several times faster.
 //!
@@ -170,6 +170,9 @@ impl<'t> Stage<'t> {
         if head.row_count != self.author.row_count {
             return Ok(Err(Mismatch::RowCount));
         }
+        if head.row_bytes != self.author.row_bytes {
+            return Ok(Err(Mismatch::RowBytes));
+        }
         if head.set_hash != self.hash.digest() {
             return Ok(Err(Mismatch::SetHash));
         }
@@ -203,7 +206,7 @@ impl<'t> Stage<'t> {
         Ok(())
     }
 
-    /// Takes all entry rows of a location out of count and set hash.
+    /// Takes all entry rows of a location out of count, length and set hash.
     fn fell(&mut self, location: LocationId) -> Result<(), StoreError> {
         let Some(Home { tree: Some(tree), .. }) = self.homes.get_mut(&location) else { return Ok(()) };
         let number = tree.number;
@@ -212,7 +215,7 @@ impl<'t> Stage<'t> {
         txn.walk_prefix(Table::Entries, &tree_prefix(number), Order::Forward, &mut |key, value| {
             let EntryRecord { sequence, state, .. } = record::decode(value)?;
             let key = RowKey::Entry(location, path_of(key)?);
-            self.hash.remove(&Row { sequence, key, body: RowBody::Entry(state) });
+            self.author.row_bytes -= self.hash.remove(&Row { sequence, key, body: RowBody::Entry(state) });
             self.author.row_count -= 1;
             self.superseded.push(sequence);
             Ok(ControlFlow::Continue(()))
@@ -290,7 +293,7 @@ impl<'t> Stage<'t> {
         self.advance(last);
     }
 
-    /// Moves count, set hash and counters by the pending rows.
+    /// Moves count, length, set hash and counters by the pending rows.
     fn account(&mut self) -> Result<(), StoreError> {
         for row in &mut self.pending {
             if row.mark_only {
@@ -307,7 +310,7 @@ impl<'t> Stage<'t> {
             if let (Some(counters), RowBody::Entry(state)) = (&mut counters, &new.body) {
                 counters.add(state);
             }
-            self.hash.add(new);
+            self.author.row_bytes += self.hash.add(new);
             let Some(Old { sequence, body, .. }) = row.old.take() else {
                 self.author.row_count += 1;
                 continue;
@@ -315,7 +318,7 @@ impl<'t> Stage<'t> {
             if let (Some(counters), RowBody::Entry(state)) = (&mut counters, &body) {
                 counters.remove(state);
             }
-            self.hash.remove(&Row { sequence, key: new.key.clone(), body });
+            self.author.row_bytes -= self.hash.remove(&Row { sequence, key: new.key.clone(), body });
             self.superseded.push(sequence);
         }
         Ok(())

@@ -65,11 +65,10 @@ impl Liar {
         let mut hash = SetHash::empty();
         let kept = self.rows.iter().filter(|row| more.iter().all(|new| new.key != row.key));
         let rows: Vec<&Row> = kept.chain(more).collect();
-        for row in &rows {
-            hash.add(row);
-        }
+        let row_bytes = rows.iter().map(|row| hash.add(row)).sum();
         Head {
             row_count: rows.len() as u64,
+            row_bytes,
             set_hash: hash.digest(),
             stamp: self.head.stamp.next(self.head.stamp.ms),
             ..self.head.clone()

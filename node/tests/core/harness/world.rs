@@ -126,6 +126,7 @@ impl World {
                     guards: Guards::default(),
                     free_bytes_min: 0,
                     index_rows_max: 100_000,
+                    index_bytes_max: 100_000_000,
                     parallel_transfers: 4,
                     trash: TrashLimits { age_ms_max: 30 * DAY_MS, percent_max: 10 },
                 },

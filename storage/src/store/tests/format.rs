@@ -31,12 +31,12 @@ fn records_keep_their_bytes() {
     check("fact", &fact, "716f5bda44a8b01cf8e8951c6e24ab5ae6c7d93703b023ff9edf0accdb33fab6");
     let head = head(&author(1), 1);
     let empty = AuthorRecord::empty(3, EPOCH);
-    check("author", &empty, "307ea29d493953b83c9d589dd4576a3d6f045f14202200c8e8cb8e8ca1f00d28");
+    check("author", &empty, "271901f9567c295b531fbf4c34867634392131d6460a53bf66cd5e1c0a4b7476");
     let rested = AuthorRecord { rests: Some(head.clone()), newest: Some(head.clone()), ..empty };
     check(
         "rested author",
         &AuthorRecord { fork: Some((head.clone(), head)), ..rested },
-        "1aea0e6d6984ba248bf7d3208b2b8500d9dd2a80515437794b0038f058aea120",
+        "952fa47d7f710987c8e505416bd4a69fe25f1883fac2851d254fee310698b547",
     );
     let ruling = Ruling {
         conduit: CONDUIT,

@@ -117,6 +117,11 @@ fn plans_generations_and_baselines_come_back_as_they_were() {
     txn.approve_plan(&plan().id, 77).unwrap();
     assert_eq!(txn.plan(&plan().id).unwrap(), Some(StoredPlan { plan: plan(), approved_ms: Some(77) }));
     assert_eq!(txn.plan_ids().unwrap(), [plan().id]);
+    let rest = txn.plan_rest(&plan().id).unwrap().unwrap();
+    assert_eq!((rest.id, rest.definition, &rest.halts), (plan().id, plan().definition, &plan().halts));
+    for side in Side::BOTH {
+        assert_eq!(rest.deletes_on(side), plan().operations.on(side).deletes);
+    }
     txn.remove_plan(&plan().id).unwrap();
     assert_eq!((txn.plan(&plan().id).unwrap(), txn.approval(&plan().id).unwrap()), (None, None));
 

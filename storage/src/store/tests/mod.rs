@@ -123,6 +123,7 @@ pub(super) fn head(store: &Store, n: u8) -> SignedHead {
         epoch: state.epoch,
         sequence: state.upto,
         row_count: state.row_count,
+        row_bytes: state.row_bytes,
         set_hash: state.set_hash.digest(),
         membership: 0,
         stamp: Stamp::zero(device(n)),
@@ -172,15 +173,16 @@ pub(super) fn audit(store: &Store) {
         let rows = reader.rows_after(device, Sequence::ZERO, usize::MAX - 1, usize::MAX).unwrap().rows;
         let mut hash = SetHash::empty();
         let mut counters = std::collections::BTreeMap::<LocationId, Counters>::new();
+        let mut bytes = 0;
         for row in &rows {
-            hash.add(row);
+            bytes += hash.add(row);
             if let (RowKey::Entry(location, _), RowBody::Entry(state)) = (&row.key, &row.body) {
                 counters.entry(*location).or_default().add(state);
             }
         }
         assert!(rows.is_sorted_by(|a, b| a.sequence < b.sequence));
         assert!(rows.last().is_none_or(|row| row.sequence <= author.upto));
-        assert_eq!((rows.len() as u64, hash), (author.row_count, author.set_hash));
+        assert_eq!((rows.len() as u64, bytes, hash), (author.row_count, author.row_bytes, author.set_hash));
         for location in [HOME, OTHER] {
             let tree = reader.tree(device, location).unwrap();
             assert_eq!(tree.counters, counters.remove(&location).unwrap_or_default());
