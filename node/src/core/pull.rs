@@ -300,7 +300,7 @@ impl Core {
             return Ok(());
         }
         let news = News::of(&pages.rows);
-        match step.txn.apply_rows(author, asked.epoch, pages.base, pages.upto, pages.rows, Some(&rows.head))? {
+        match step.txn.apply_rows(author, asked.epoch, pages.base, pages.upto, joined(pages.rows), Some(&rows.head))? {
             Ok(()) => {
                 self.say_caught_up(step, author, head)?;
                 self.tell_news(step, author, news)?;
@@ -400,6 +400,21 @@ impl Core {
 pub(super) fn is_forked(state: &AuthorState) -> bool {
     let Some((_, fork)) = &state.fork else { return false };
     state.newest.as_ref().is_none_or(|newest| newest.trusted().epoch == fork.trusted().epoch)
+}
+
+/// Rows of several pages, in the order of their log, as one page would have brought them: a later page may be of a later
+/// state, in which what an earlier one said has changed, or a location is gone with all its entries.
+fn joined(mut rows: Vec<Row>) -> Vec<Row> {
+    let is_removed = |row: &Row| match &row.body {
+        RowBody::Fact(Fact::Location(location)) if location.removed => Some(location.id),
+        RowBody::Fact(_) | RowBody::Entry(_) => None,
+    };
+    let removed: BTreeSet<LocationId> = rows.iter().filter_map(is_removed).collect();
+    let mut seen = BTreeSet::new();
+    rows.reverse();
+    rows.retain(|row| location_of(row).is_none_or(|id| !removed.contains(&id)) && seen.insert(row.key.clone()));
+    rows.reverse();
+    rows
 }
 
 /// What rows are about, for the other rooms.

@@ -3,7 +3,7 @@
 use tidegate::core::CoreConfig;
 use tidegate::core::command::{Command, Reply};
 use tidegate::core::io::Input;
-use tidegate_protocol::id::LocationId;
+use tidegate_protocol::id::{LocationId, Sequence};
 
 use tidegate_storage::store::AuthorState;
 
@@ -32,6 +32,8 @@ fn relayed(joined: bool) -> World {
     if joined {
         world.halt(C);
     }
+    let other = world.locate(A, "other");
+    world.write(A, other, "early", "x");
     fill(&mut world, location, 0, 10_000);
     world.run_for(60_000);
     assert!(world.level(&[A, B, D]), "{}", world.tail());
@@ -70,7 +72,7 @@ fn a_load_to_which_several_brought_pages_is_begun_again_and_the_last_is_not_blam
     world.cut(C, D);
     let library = world.nodes[B].library.unwrap();
     let paired = |device, joined| Input::Paired { device: id(device), name: name(device), library, joined };
-    world.nodes[C].lost = Some(LostInput::LaterRows);
+    world.nodes[C].lost = Some(LostInput::RowsAfter(Sequence::ZERO));
     for host in [B, D] {
         world.input(host, paired(C, false));
         world.input(C, paired(host, true));
@@ -88,6 +90,34 @@ fn a_load_to_which_several_brought_pages_is_begun_again_and_the_last_is_not_blam
     // Less than the time for which a liar is not asked.
     world.run_for(50_000);
     assert!(is_level(&world), "{}", world.tail());
+}
+
+#[test]
+fn what_changes_between_two_pages_is_taken_as_it_is_by_then() {
+    let mut world = relayed(true);
+    world.boot(A);
+    world.run_for(20_000);
+    let [location, other] = ["src", "other"].map(|name| {
+        let locations = world.store(A).read().unwrap().locations().unwrap();
+        locations.into_iter().find(|known| known.name.as_str() == name).map(|known| known.id)
+    });
+    let (location, other) = (location.unwrap(), other.unwrap());
+    // C, which holds an older state of A, gets the first page of what is new, and no more for now.
+    world.boot(C);
+    let held = world.author(C, A).unwrap().upto;
+    world.nodes[C].lost = Some(LostInput::RowsAfter(held));
+    world.run_for(5_000);
+    assert_eq!(world.author(C, A).unwrap().upto, held);
+    world.write(A, location, "d0/0", "changed");
+    world.remove(A, location, "d1/1");
+    world.tell(A, Command::RemoveLocation("other".to_owned()));
+    world.run_for(5_000);
+    world.nodes[C].lost = None;
+    let begins_anew = |world: &World| world.store(C).read().unwrap().arriving(id(A)).unwrap().is_some();
+    assert!(!world.run_until(30_000, begins_anew), "{}", world.tail());
+    assert!(world.level(&[A, B, C, D]), "{}", world.tail());
+    let reader = world.store(C).read().unwrap();
+    assert_eq!(reader.tree(id(A), other).unwrap().counters.rows, 0);
 }
 
 #[test]

@@ -67,8 +67,8 @@ impl World {
             _ => {}
         }
         let input = match (node.lost, input) {
-            (Some(LostInput::LaterRows), Input::Answer { ticket, result: Ok(Response::Rows(rows)) })
-                if rows.from > tidegate_protocol::id::Sequence::ZERO =>
+            (Some(LostInput::RowsAfter(last)), Input::Answer { ticket, result: Ok(Response::Rows(rows)) })
+                if rows.from > last =>
             {
                 Input::Answer { ticket, result: Err(NetworkError::Disconnected) }
             }

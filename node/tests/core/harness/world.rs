@@ -9,7 +9,7 @@ use tidegate::core::io::{Input, Output, Ticket};
 use tidegate::core::{Core, CoreConfig, TrashLimits};
 use tidegate::env::Now;
 use tidegate_protocol::file_sync::{Conduit, Generation, Guards, SyncMode, Verification};
-use tidegate_protocol::id::{DeviceId, LibraryId, LocationId};
+use tidegate_protocol::id::{DeviceId, LibraryId, LocationId, Sequence};
 use tidegate_protocol::index::Rights;
 use tidegate_protocol::path::EntryPath;
 use tidegate_storage::disk::RootIdentity;
@@ -36,8 +36,8 @@ pub(crate) enum LostInput {
     Rows,
     /// Barriers are never answered.
     Drained,
-    /// Only the first page of rows arrives; asking for the next ones fails.
-    LaterRows,
+    /// Only pages of rows arrive that follow on this or less; asking for later ones fails.
+    RowsAfter(Sequence),
 }
 
 pub(crate) struct Node {
