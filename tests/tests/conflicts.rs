@@ -184,6 +184,69 @@ fn all_conflicts_are_decided_alike_after_a_question() -> Outcome {
 }
 
 #[test]
+fn each_strategy_decides_over_three_devices_where_the_versions_meet() -> Outcome {
+    let case = |strategy, desk, phone, wins, exit, kept| Case { strategy, desk, nas: phone, wins, exit, kept };
+    // Desk and phone edit; the versions meet on the way from the NAS to the phone.
+    let cases = [
+        case("create-conflict-file", ("desk's", 1_000_000), ("phone's", 2_000_000), "desk's", 4, true),
+        case("newest-wins", ("desk's", 1_000_000), ("phone's", 2_000_000), "phone's", 0, false),
+        case("newest-wins", ("desk's", 2_000_000), ("phone's", 1_000_000), "desk's", 0, false),
+        case("source-wins", ("desk's", 1_000_000), ("phone's", 2_000_000), "desk's", 0, false),
+        case("target-wins", ("desk's", 2_000_000), ("phone's", 1_000_000), "phone's", 0, false),
+        case("largest-wins", ("desk's, longer", 1_000_000), ("phone's", 2_000_000), "desk's, longer", 0, false),
+        case("prompt", ("desk's", 2_000_000), ("phone's", 1_000_000), "phone's", 4, false),
+    ];
+    let mesh = Mesh::new(PROGRAM, &["desk", "nas", "phone"])?;
+    for (name, source, target) in [("ab", 0, 1), ("bc", 1, 2)] {
+        mesh.link(name, source, target, &["--mode", "bidirectional"])?;
+    }
+    let path = |number: usize| format!("{number}.txt");
+    for number in 0..cases.len() {
+        mesh.write(0, &path(number), "base")?;
+    }
+    mesh.sync(0, "ab", 0)?;
+    mesh.sync(1, "bc", 0)?;
+    for (number, case) in cases.iter().enumerate() {
+        let (path, said) = (path(number), format!("case {number}, {}", case.strategy));
+        for (on, conduit) in [(0, "ab"), (1, "bc")] {
+            mesh.devices[on].must(["conduit", "set", conduit, "--on-conflict", case.strategy])?;
+        }
+        for (at, (content, seconds)) in [(0, case.desk), (2, case.nas)] {
+            mesh.write(at, &path, content)?;
+            modified(&mesh, at, &path, seconds)?;
+        }
+        mesh.sync(0, "ab", 0)?;
+        mesh.sync(1, "bc", case.exit)?;
+        if case.strategy == "prompt" {
+            let held = |at| mesh.read(at, &path);
+            check(held(1).as_deref() == Some(case.desk.0), &format!("{said}: held on the NAS"))?;
+            check(held(2).as_deref() == Some(case.nas.0), &format!("{said}: held on the phone"))?;
+            decide(&mesh, &path)?;
+        }
+        mesh.sync(0, "ab", 0)?;
+        mesh.equal(&[0, 1, 2])?;
+        check(mesh.read(0, &path).as_deref() == Some(case.wins), &format!("{said}: the path holds another version"))?;
+        let loser = if case.wins == case.desk.0 { case.nas.0 } else { case.desk.0 };
+        let copied = copy_of(&mesh, 0, &path)?.and_then(|copy| mesh.read(2, &copy));
+        check(copied.is_some() == case.kept, &format!("{said}: {copied:?}"))?;
+        let kept = copied.as_deref() == Some(loser) || (0..3).any(|at| mesh.trashed(at, loser));
+        check(kept, &format!("{said}: {loser} is lost"))?;
+    }
+    Ok(())
+}
+
+/// A device that holds neither version's end of the conflict decides it: the target's is kept.
+fn decide(mesh: &Mesh, path: &str) -> Outcome {
+    let held = |all: Vec<Value>| all.into_iter().find(|met| met["path"] == path && met["outcome"] == "held");
+    let waits = || mesh.conflicts(0).ok().and_then(held);
+    check(eventually(PATIENCE, || waits().is_some()), "the desk hears of what is held")?;
+    let conflict = waits().and_then(|met| met["id"].as_str().map(str::to_owned)).unwrap_or_default();
+    mesh.devices[0].must(["conflict", "resolve", &conflict, "--keep", "target", "--no-sync"])?;
+    let decided = eventually(PATIENCE, || mesh.devices[1].run(["sync", "bc"]).is_ok_and(|done| done.code == 0));
+    check(decided, "the ruling of the desk was followed")
+}
+
+#[test]
 fn one_conflict_is_one_copy_in_a_library_of_three() -> Outcome {
     let mesh = Mesh::new(PROGRAM, &["desk", "nas", "phone"])?;
     for (name, source, target) in [("ab", 0, 1), ("bc", 1, 2), ("ca", 2, 0)] {

@@ -4,11 +4,15 @@
 //! content, or a choice after both versions were kept, is written at this device's own end with a version that has
 //! seen both sides, so that it is the later one everywhere.
 
+use std::collections::BTreeMap;
+
 use tidegate_protocol::file_sync::{
-    Conduit, Conflict, ConflictOutcome, Decision, MetConflict, Plan, Root, Ruling, Side,
+    Conduit, Conflict, ConflictOutcome, Decision, MetConflict, Plan, Root, Ruling, Side, SpentRulings,
 };
+use tidegate_protocol::id::{ConduitId, Sequence};
 use tidegate_protocol::index::{Entry, EntryKind, EntryState};
 use tidegate_protocol::library_sync::Fact;
+use tidegate_protocol::limits::RULINGS_KEPT_MAX;
 use tidegate_protocol::path::EntryPath;
 use tidegate_protocol::time::Stamped;
 use tidegate_storage::store::Change;
@@ -51,6 +55,7 @@ impl Core {
                 base,
                 conflict: conflict.clone(),
                 settled_ms: None,
+                ruled: None,
             };
             rows.push(Change::fact(Fact::Conflict(Box::new(met))));
         }
@@ -65,14 +70,20 @@ impl Core {
         plan: &Plan,
     ) -> Result<(), CoreError> {
         let mut rows = Vec::new();
+        let rulings = step.txn.rulings(conduit.id)?;
         for mut met in step.txn.met_conflicts(conduit.id, self.me)? {
             if met.settled_ms.is_some() {
                 continue;
             }
+            let ruling = rulings.iter().find(|ruling| ruling.facts == met.conflict.facts);
+            met.ruled = ruling.map(|ruling| ruling.decision.value);
             let settled = match &met.conflict.outcome {
                 ConflictOutcome::Held => !plan.conflicts().iter().any(|listed| listed.facts == met.conflict.facts),
+                // A person may have said yes to both.
                 ConflictOutcome::Both { copy } => {
-                    !exists(step, &conduit.source, copy)? || !exists(step, &conduit.source, &met.conflict.path)?
+                    met.ruled == Some(Decision::Both)
+                        || !exists(step, &conduit.source, copy)?
+                        || !exists(step, &conduit.source, &met.conflict.path)?
                 }
                 ConflictOutcome::Source | ConflictOutcome::Target | ConflictOutcome::Given => true,
             };
@@ -81,7 +92,8 @@ impl Core {
                 rows.push(Change::fact(Fact::Conflict(Box::new(met))));
             }
         }
-        step.put(rows)
+        step.put(rows)?;
+        drop_spent_rulings(step)
     }
 
     /// Conflicts of one conduit or of all, those that wait for a person first.
@@ -139,7 +151,7 @@ impl Core {
             outcome: conflict.outcome.clone(),
             open: met.is_open(rulings),
             settled_ms: met.settled_ms,
-            ruling: ruling.map(|ruling| ruling.decision.value),
+            ruling: ruling.map(|ruling| ruling.decision.value).or(met.ruled),
             source_device: self.device_label(step, conduit.source.device)?,
             target_device: self.device_label(step, conduit.target.device)?,
             source: conflict.source.as_ref().map(VersionView::of),
@@ -223,6 +235,36 @@ impl VersionView {
             EntryKind::Unknown(_) => nothing("unknown"),
         }
     }
+}
+
+/// Rulings of this device that can decide nothing any more drop out of its rows: their conduit is gone, or its
+/// coordinator, who alone follows them, has proved that nothing is left of their conflict. A ruling whose conflict is
+/// not listed stays: what is not known is not settled.
+pub(super) fn drop_spent_rulings(step: &mut Step<'_>) -> Result<(), CoreError> {
+    let mut own: BTreeMap<ConduitId, Vec<(Sequence, bool)>> = BTreeMap::new();
+    for (at, ruling) in step.txn.rulings_of(step.txn.device())? {
+        let lives = match step.txn.conduit(ruling.conduit)?.filter(|conduit| !conduit.removed.value) {
+            Some(conduit) => {
+                let met = step.txn.met_conflicts(conduit.id, conduit.coordinator())?;
+                let mut about = met.iter().filter(|met| met.conflict.facts == ruling.facts).peekable();
+                about.peek().is_none() || about.any(|met| met.settled_ms.is_none())
+            }
+            None => false,
+        };
+        own.entry(ruling.conduit).or_default().push((at, lives));
+    }
+    let mut rows = Vec::new();
+    for (conduit, mut rulings) in own {
+        rulings.sort_unstable();
+        // As many as one row can except; the next run finds the rest.
+        let first_beyond = rulings.iter().filter(|(_, lives)| *lives).nth(RULINGS_KEPT_MAX).map(|(at, _)| *at);
+        rulings.retain(|(at, _)| first_beyond.is_none_or(|beyond| *at < beyond));
+        if let Some((upto, _)) = rulings.iter().rev().find(|(_, lives)| !lives) {
+            let kept = rulings.iter().filter(|(at, lives)| *lives && at < upto).map(|(at, _)| *at).collect();
+            rows.push(Change::fact(Fact::Spent(Box::new(SpentRulings { conduit, upto: *upto, kept }))));
+        }
+    }
+    step.put(rows)
 }
 
 /// What stands at a path of one end.

@@ -303,7 +303,7 @@ impl Step<'_> {
                 }
                 return Ok(());
             }
-            Fact::Generation(_) | Fact::Ruling(_) => return Ok(()),
+            Fact::Generation(_) | Fact::Ruling(_) | Fact::Spent(_) => return Ok(()),
         };
         self.say(Event::ConfigChanged { what, name, by: by.clone() });
         Ok(())

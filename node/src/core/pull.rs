@@ -16,6 +16,7 @@ use tidegate_protocol::limits::{
 use tidegate_protocol::wire::{self, RefusalCode, Request, Response, Rows};
 use tidegate_storage::store::{AuthorState, Refusal};
 
+use super::conflicts::drop_spent_rulings;
 use super::events::Event;
 use super::io::Ticket;
 use super::{Asked, Core, CoreError, Step};
@@ -390,6 +391,7 @@ impl Core {
         let theirs = step.txn.locations()?.into_iter().filter(|location| location.owner == author);
         self.locations.changed.extend(theirs.map(|location| location.id));
         self.library.devices_changed = true;
+        drop_spent_rulings(step)?;
         self.say_device(step, author, |by| Event::ConfigChanged { what: "library", name: by.clone(), by })
     }
 
@@ -408,7 +410,7 @@ impl Core {
             self.schedule_now(step, conduit);
         }
         self.locations.changed.extend(news.touched);
-        Ok(())
+        if news.facts.is_empty() { Ok(()) } else { drop_spent_rulings(step) }
     }
 
     fn mistrust(&mut self, step: &Step<'_>, asked: RowsAsked, why: &str) {
@@ -452,7 +454,13 @@ fn conduit_of(row: &Row) -> Option<ConduitId> {
     match &row.key {
         RowKey::Fact(FactKey::Conduit(conduit)) => Some(*conduit),
         RowKey::Fact(FactKey::Ruling(id, _)) => Some(*id),
-        RowKey::Fact(FactKey::Device(_) | FactKey::Location(_) | FactKey::Generation(..) | FactKey::Conflict(..))
+        RowKey::Fact(
+            FactKey::Device(_)
+            | FactKey::Location(_)
+            | FactKey::Generation(..)
+            | FactKey::Conflict(..)
+            | FactKey::Spent(_),
+        )
         | RowKey::Entry(..) => None,
     }
 }

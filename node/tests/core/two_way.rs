@@ -154,7 +154,53 @@ fn a_path_that_waits_for_a_person_is_frozen_alone_and_follows_the_ruling() {
         }
         world.run_for(5_000);
         assert_eq!(world.sync_through(), None);
+        let conduit = world.conduit_named(A, "docs").unwrap().id;
+        for on in [A, B] {
+            assert_eq!(world.store(on).read().unwrap().rulings(conduit).unwrap(), [], "nothing is left to rule");
+            let Reply::Conflicts(all) = world.tell(on, Command::Conflicts { conduit: None, settled: true }) else {
+                panic!()
+            };
+            let shown: Vec<_> = all.iter().map(|met| (met.open, met.ruling, met.settled_ms.is_some())).collect();
+            let settled = (false, Some(decision), true);
+            assert!(!shown.is_empty() && shown.iter().all(|met| *met == settled), "what was ruled is seen: {shown:?}");
+        }
+        assert!(world.level(&[A, B]));
     }
+}
+
+#[test]
+fn a_ruling_of_a_device_that_was_away_decides_nothing_later_and_goes_when_it_comes_back() {
+    let (mut world, source, target) = agreed(&[("f", "base")], ConflictStrategy::PromptUser);
+    world.pair(A, C);
+    world.write(A, source, "f", "A's");
+    world.write(B, target, "f", "B's");
+    world.sync_through();
+    world.run_for(5_000);
+    // C rules first, and is gone before what A and B do about it is heard there.
+    let keep = |decision| Command::ResolveConflict { conflict: "docs:1".to_owned(), choice: Choice::Keep(decision) };
+    world.tell(C, keep(Decision::Target));
+    world.run_for(2_000);
+    world.cut(A, C);
+    world.cut(B, C);
+    world.run_for(1_000);
+    world.sync_through().unwrap();
+    world.run_for(5_000);
+    assert_eq!(world.files(A, source), [file("f", "B's")].into(), "{}", world.tail());
+    let conduit = world.conduit_named(A, "docs").unwrap().id;
+    let rulings = |world: &World, on: usize| world.store(on).read().unwrap().rulings(conduit).unwrap().len();
+    assert_eq!((rulings(&world, A), rulings(&world, C)), (1, 1), "it is C's row: nobody else drops it");
+    world.write(A, source, "f", "A's again");
+    world.write(B, target, "f", "B's again");
+    world.sync_through();
+    world.run_for(5_000);
+    assert_eq!(world.files(A, source), [file("f", "A's again")].into(), "another conflict is held again");
+    world.heal(A, C);
+    world.heal(B, C);
+    world.run_for(60_000);
+    for on in [A, B, C] {
+        assert_eq!(rulings(&world, on), 0, "on {on}: {}", world.tail());
+    }
+    assert!(world.level(&[A, B, C]));
 }
 
 #[test]

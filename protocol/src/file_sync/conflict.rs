@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec;
 use crate::hash::ContentHash;
-use crate::id::ConduitId;
+use crate::id::{ConduitId, Sequence};
 use crate::index::{EntryKind, EntryState, FileFacts};
 use crate::limits::{CLOCK_OFFSET_MS_MAX, MTIME_GRANULARITY_MS};
 use crate::path::EntryPath;
@@ -104,6 +104,26 @@ pub struct Ruling {
     pub path: EntryPath,
     /// The decision, with who made it and when.
     pub decision: Stamped<Decision>,
+}
+
+/// Rulings that decide nothing any more, as the conflicts that they were about are settled: those of this row's author
+/// about one conduit, up to a place of its log. Wherever this row is applied they drop out of the author's rows, so its
+/// count and set hash say the same on every replica.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpentRulings {
+    /// Of which conduit.
+    pub conduit: ConduitId,
+    /// Up to where in the author's log.
+    pub upto: Sequence,
+    /// Except those that stand here.
+    pub kept: Vec<Sequence>,
+}
+
+impl SpentRulings {
+    /// Whether it takes away the ruling that stands at a place of the author's log.
+    pub fn takes(&self, at: Sequence) -> bool {
+        at <= self.upto && !self.kept.contains(&at)
+    }
 }
 
 /// What a person decided.

@@ -25,6 +25,8 @@ pub struct MetConflict {
     pub conflict: Conflict,
     /// Wall time at which nothing of it was left, in milliseconds.
     pub settled_ms: Option<u64>,
+    /// What a person had ruled when it was settled: the ruling itself is not kept any longer.
+    pub ruled: Option<Decision>,
 }
 
 impl MetConflict {

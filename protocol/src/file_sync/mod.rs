@@ -16,6 +16,7 @@ pub use bandwidth::{BandwidthLimit, LimitError, LimitStep};
 pub use conduit::{Conduit, ConduitError, ConduitSettings, Fetched, Root, Schedule, Selection, SettingError, SyncMode};
 pub use conflict::{
     Conflict, ConflictKind, ConflictOutcome, ConflictResolver, ConflictStrategy, Decision, Ruling, Settled,
+    SpentRulings,
 };
 pub use generation::{Baseline, Generation, GenerationRecord, GenerationTotals, Phase, Verification};
 pub use job::{DeleteMode, ItemOutcome, JobKey, JobKind, JobProgress, JobSpec, JobState, SkipReason};

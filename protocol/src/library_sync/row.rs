@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::file_sync::{Conduit, GenerationRecord, MetConflict, Ruling};
+use crate::file_sync::{Conduit, GenerationRecord, MetConflict, Ruling, SpentRulings};
 use crate::hash::ContentHash;
 use crate::id::{ConduitId, DeviceId, LocationId, Sequence};
 use crate::index::{Device, EntryState, Location};
@@ -44,6 +44,8 @@ pub enum FactKey {
     Ruling(ConduitId, ContentHash),
     /// A conflict that a run of a conduit met: its coordinator's.
     Conflict(ConduitId, u64),
+    /// Which rulings of a conduit are spent: of each author its own.
+    Spent(ConduitId),
 }
 
 /// What a row says.
@@ -70,6 +72,8 @@ pub enum Fact {
     Ruling(Box<Ruling>),
     /// A conflict that was met.
     Conflict(Box<MetConflict>),
+    /// Rulings that are spent.
+    Spent(Box<SpentRulings>),
 }
 
 impl Fact {
@@ -82,6 +86,7 @@ impl Fact {
             Self::Generation(record) => FactKey::Generation(record.conduit, record.number),
             Self::Ruling(ruling) => FactKey::Ruling(ruling.conduit, ruling.facts),
             Self::Conflict(met) => FactKey::Conflict(met.conduit, met.number),
+            Self::Spent(spent) => FactKey::Spent(spent.conduit),
         }
     }
 
@@ -92,14 +97,14 @@ impl Fact {
             Self::Location(location) => location.stamp.is_possible(),
             Self::Conduit(conduit) => conduit.stamps().iter().all(Stamp::is_possible),
             Self::Ruling(ruling) => ruling.decision.stamp.is_possible(),
-            Self::Generation(_) | Self::Conflict(_) => true,
+            Self::Generation(_) | Self::Conflict(_) | Self::Spent(_) => true,
         }
     }
 
     /// Merges what another author says under the same key into this.
     ///
-    /// Devices, conduits and rulings merge field by field, at wall time `wall_ms`; single-author facts never meet a
-    /// second author.
+    /// Devices, conduits and rulings merge field by field, at wall time `wall_ms`; of the others each author's
+    /// stands for itself.
     pub fn merge(&mut self, other: &Self, wall_ms: u64) {
         match (self, other) {
             (Self::Device(mine), Self::Device(theirs)) => mine.merge(theirs, wall_ms),
@@ -111,7 +116,8 @@ impl Fact {
                 | Self::Conduit(_)
                 | Self::Generation(_)
                 | Self::Ruling(_)
-                | Self::Conflict(_),
+                | Self::Conflict(_)
+                | Self::Spent(_),
                 _,
             ) => {}
         }
@@ -133,7 +139,8 @@ impl Row {
     /// author's is for the replica to check.
     pub fn may_be_from(&self, author: DeviceId) -> bool {
         match &self.body {
-            RowBody::Entry(_) | RowBody::Fact(Fact::Device(_) | Fact::Conduit(_) | Fact::Ruling(_)) => true,
+            RowBody::Entry(_)
+            | RowBody::Fact(Fact::Device(_) | Fact::Conduit(_) | Fact::Ruling(_) | Fact::Spent(_)) => true,
             RowBody::Fact(Fact::Location(location)) => location.owner == author,
             RowBody::Fact(Fact::Generation(record)) => record.coordinator == author,
             RowBody::Fact(Fact::Conflict(met)) => met.coordinator == author,

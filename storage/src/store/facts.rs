@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use tidegate_protocol::file_sync::{Conduit, GenerationRecord, MetConflict, Ruling};
-use tidegate_protocol::id::{ConduitId, DeviceId, LocationId};
+use tidegate_protocol::id::{ConduitId, DeviceId, LocationId, Sequence};
 use tidegate_protocol::index::{Device, Location};
 use tidegate_protocol::library_sync::{Fact, FactKey};
 
@@ -80,6 +80,19 @@ impl Reader {
         Ok(merge(self.wall_ms(), &self.facts_under(&prefix)?).into_iter().filter_map(ruling).collect())
     }
 
+    /// Rulings that one author states, of all conduits, with their places in its log.
+    pub fn rulings_of(&self, author: DeviceId) -> Result<Vec<(Sequence, Ruling)>, StoreError> {
+        let mut own = Vec::new();
+        self.walk_prefix(Table::Facts, &[FactKind::Ruling as u8], Order::Forward, &mut |_, value| {
+            let record: FactRecord = record::decode(value)?;
+            if record.author == author {
+                own.extend(ruling(record.fact).map(|ruling| (record.sequence, ruling)));
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(own)
+    }
+
     /// Conflicts that the coordinator of a conduit met, by number.
     pub fn met_conflicts(&self, conduit: ConduitId, coordinator: DeviceId) -> Result<Vec<MetConflict>, StoreError> {
         let prefix = [&[FactKind::Conflict as u8][..], conduit.as_bytes()].concat();
@@ -129,41 +142,71 @@ fn merge(wall_ms: u64, facts: &[(DeviceId, Fact)]) -> Vec<Fact> {
 fn device(fact: Fact) -> Option<Device> {
     match fact {
         Fact::Device(device) => Some(device),
-        Fact::Location(_) | Fact::Conduit(_) | Fact::Generation(_) | Fact::Ruling(_) | Fact::Conflict(_) => None,
+        Fact::Location(_)
+        | Fact::Conduit(_)
+        | Fact::Generation(_)
+        | Fact::Ruling(_)
+        | Fact::Conflict(_)
+        | Fact::Spent(_) => None,
     }
 }
 
 fn location(fact: Fact) -> Option<Location> {
     match fact {
         Fact::Location(location) => Some(location),
-        Fact::Device(_) | Fact::Conduit(_) | Fact::Generation(_) | Fact::Ruling(_) | Fact::Conflict(_) => None,
+        Fact::Device(_)
+        | Fact::Conduit(_)
+        | Fact::Generation(_)
+        | Fact::Ruling(_)
+        | Fact::Conflict(_)
+        | Fact::Spent(_) => None,
     }
 }
 
 fn conduit(fact: Fact) -> Option<Conduit> {
     match fact {
         Fact::Conduit(conduit) => Some(*conduit),
-        Fact::Device(_) | Fact::Location(_) | Fact::Generation(_) | Fact::Ruling(_) | Fact::Conflict(_) => None,
+        Fact::Device(_)
+        | Fact::Location(_)
+        | Fact::Generation(_)
+        | Fact::Ruling(_)
+        | Fact::Conflict(_)
+        | Fact::Spent(_) => None,
     }
 }
 
 fn generation(fact: Fact) -> Option<GenerationRecord> {
     match fact {
         Fact::Generation(record) => Some(record),
-        Fact::Device(_) | Fact::Location(_) | Fact::Conduit(_) | Fact::Ruling(_) | Fact::Conflict(_) => None,
+        Fact::Device(_)
+        | Fact::Location(_)
+        | Fact::Conduit(_)
+        | Fact::Ruling(_)
+        | Fact::Conflict(_)
+        | Fact::Spent(_) => None,
     }
 }
 
 fn ruling(fact: Fact) -> Option<Ruling> {
     match fact {
         Fact::Ruling(ruling) => Some(*ruling),
-        Fact::Device(_) | Fact::Location(_) | Fact::Conduit(_) | Fact::Generation(_) | Fact::Conflict(_) => None,
+        Fact::Device(_)
+        | Fact::Location(_)
+        | Fact::Conduit(_)
+        | Fact::Generation(_)
+        | Fact::Conflict(_)
+        | Fact::Spent(_) => None,
     }
 }
 
 fn met(fact: Fact) -> Option<MetConflict> {
     match fact {
         Fact::Conflict(met) => Some(*met),
-        Fact::Device(_) | Fact::Location(_) | Fact::Conduit(_) | Fact::Generation(_) | Fact::Ruling(_) => None,
+        Fact::Device(_)
+        | Fact::Location(_)
+        | Fact::Conduit(_)
+        | Fact::Generation(_)
+        | Fact::Ruling(_)
+        | Fact::Spent(_) => None,
     }
 }

@@ -7,20 +7,23 @@
 //! One location may be restated (a grant changes) after its entries were written, and its row then stands
 //! later in the log than they do. So entries may come before their location; a state with entries but
 //! without their location is a prefix on which no replica rests. A removed location stays removed.
+//!
+//! Rulings that their author calls spent are taken out in the same way: by its row, wherever that is staged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use redb::ReadableTable;
+use tidegate_protocol::file_sync::SpentRulings;
 use tidegate_protocol::id::{DeviceId, LocationId, Sequence};
 use tidegate_protocol::index::StatMark;
 use tidegate_protocol::library_sync::{Fact, FactKey, Head, Row, RowBody, RowKey, SetHash};
-use tidegate_protocol::limits::LOCATIONS_PER_DEVICE_MAX;
+use tidegate_protocol::limits::{LOCATIONS_PER_DEVICE_MAX, RULINGS_KEPT_MAX};
 
 use super::error::{Mismatch, Refusal, StoreError};
 use super::reader::Order;
 use super::record::{AuthorRecord, Counters, EntryRecord, FactRecord, TreeRecord};
-use super::tables::{RowPlace, Table, fact_key, path_key, path_of, sequence_key, tree_key, tree_prefix};
+use super::tables::{FactKind, RowPlace, Table, fact_key, path_key, path_of, sequence_key, tree_key, tree_prefix};
 use super::{Txn, record};
 
 /// Why staging ended.
@@ -102,6 +105,8 @@ pub(super) struct Stage<'t> {
     superseded: Vec<Sequence>,
     /// Trees of locations that are removed.
     felled: Vec<u32>,
+    /// Keys of rulings that are spent.
+    spent: BTreeSet<Vec<u8>>,
 }
 
 impl<'t> Stage<'t> {
@@ -117,11 +122,12 @@ impl<'t> Stage<'t> {
             pending: Vec::new(),
             superseded: Vec::new(),
             felled: Vec::new(),
+            spent: BTreeSet::new(),
         })
     }
 
     /// Stages a batch; once per stage.
-    pub(super) fn add(&mut self, batch: Vec<Incoming>, origin: Origin) -> Result<(), Stop> {
+    pub(super) fn add(&mut self, mut batch: Vec<Incoming>, origin: Origin) -> Result<(), Stop> {
         for incoming in &batch {
             if !incoming.row.is_coherent() {
                 return Err(Refusal::Incoherent.into());
@@ -131,6 +137,7 @@ impl<'t> Stage<'t> {
             }
             self.hear_of_location(&incoming.row)?;
         }
+        self.hear_of_spent(&mut batch, origin)?;
         let mut pending = Vec::with_capacity(batch.len());
         for (order, incoming) in batch.into_iter().enumerate() {
             let place = self.place(&incoming.row.key, origin)?;
@@ -206,6 +213,53 @@ impl<'t> Stage<'t> {
         Ok(())
     }
 
+    /// Takes rulings that are spent out of count, length and set hash, and out of a batch that brings them with the word that
+    /// they are.
+    fn hear_of_spent(&mut self, batch: &mut Vec<Incoming>, origin: Origin) -> Result<(), Stop> {
+        let said = |incoming: &Incoming| match &incoming.row.body {
+            RowBody::Fact(Fact::Spent(said)) => Some((incoming.row.sequence, (**said).clone())),
+            RowBody::Fact(_) | RowBody::Entry(_) => None,
+        };
+        for (at, said) in batch.iter().filter_map(said).collect::<Vec<_>>() {
+            // It speaks of what was stated before it.
+            let looks_ahead = match origin {
+                Origin::Own => said.upto > self.author.upto,
+                Origin::Applied => said.upto >= at,
+            };
+            if looks_ahead || said.kept.len() > RULINGS_KEPT_MAX {
+                return Err(Refusal::Incoherent.into());
+            }
+            self.take_spent(&said)?;
+            // Own rows have no place yet: they come after all that there are.
+            batch.retain(|incoming| match &incoming.row.body {
+                RowBody::Fact(Fact::Ruling(ruling)) if origin == Origin::Applied => {
+                    ruling.conduit != said.conduit || !said.takes(incoming.row.sequence)
+                }
+                RowBody::Fact(_) | RowBody::Entry(_) => true,
+            });
+        }
+        Ok(())
+    }
+
+    fn take_spent(&mut self, said: &SpentRulings) -> Result<(), StoreError> {
+        let prefix = [&[FactKind::Ruling as u8][..], said.conduit.as_bytes()].concat();
+        let own = self.author.number.to_be_bytes();
+        let txn = self.txn;
+        txn.walk_prefix(Table::Facts, &prefix, Order::Forward, &mut |key, value| {
+            if !key.ends_with(&own) {
+                return Ok(ControlFlow::Continue(()));
+            }
+            let FactRecord { sequence, fact, .. } = record::decode(value)?;
+            if said.takes(sequence) && self.spent.insert(key.to_vec()) {
+                let row = Row { sequence, key: RowKey::Fact(fact.key()), body: RowBody::Fact(fact) };
+                self.author.row_bytes -= self.hash.remove(&row);
+                self.author.row_count -= 1;
+                self.superseded.push(sequence);
+            }
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+
     /// Takes all entry rows of a location out of count, length and set hash.
     fn fell(&mut self, location: LocationId) -> Result<(), StoreError> {
         let Some(Home { tree: Some(tree), .. }) = self.homes.get_mut(&location) else { return Ok(()) };
@@ -263,6 +317,7 @@ impl<'t> Stage<'t> {
                     body: RowBody::Entry(state),
                     mark,
                 }),
+                RowPlace::Fact(key) if self.spent.contains(key) => None,
                 RowPlace::Fact(key) => value(&facts, key)?.map(|FactRecord { sequence, fact, .. }| Old {
                     sequence,
                     body: RowBody::Fact(fact),
@@ -335,6 +390,9 @@ impl<'t> Stage<'t> {
         for tree in &self.felled {
             txn.remove_prefix(Table::Entries, &tree_prefix(*tree))?;
             txn.remove_prefix(Table::Announced, &tree_prefix(*tree))?;
+        }
+        for key in &self.spent {
+            txn.table_mut(Table::Facts)?.remove(&key[..])?;
         }
         let mut logged = Vec::with_capacity(self.pending.len());
         {
@@ -420,9 +478,14 @@ fn stored_standing(txn: &Txn, author: u32, location: LocationId) -> Result<Stand
     Ok(match stored.map(|record| record.fact) {
         Some(Fact::Location(location)) if location.removed => Standing::Removed,
         Some(Fact::Location(_)) => Standing::Present,
-        Some(Fact::Device(_) | Fact::Conduit(_) | Fact::Generation(_) | Fact::Ruling(_) | Fact::Conflict(_)) => {
-            return Err(StoreError::damaged("a location's key holds another fact"));
-        }
+        Some(
+            Fact::Device(_)
+            | Fact::Conduit(_)
+            | Fact::Generation(_)
+            | Fact::Ruling(_)
+            | Fact::Conflict(_)
+            | Fact::Spent(_),
+        ) => return Err(StoreError::damaged("a location's key holds another fact")),
         None => Standing::Unheard,
     })
 }

@@ -129,6 +129,8 @@ pub enum FactKind {
     Ruling = 5,
     /// Conflicts that were met.
     Conflict = 6,
+    /// Which rulings are spent.
+    Spent = 7,
 }
 
 impl FactKind {
@@ -141,6 +143,7 @@ impl FactKind {
             FactKey::Generation(..) => Self::Generation,
             FactKey::Ruling(..) => Self::Ruling,
             FactKey::Conflict(..) => Self::Conflict,
+            FactKey::Spent(_) => Self::Spent,
         }
     }
 }
@@ -172,7 +175,7 @@ pub(super) fn fact_prefix(key: &FactKey) -> Vec<u8> {
     match key {
         FactKey::Device(id) => [&kind[..], id.as_bytes()].concat(),
         FactKey::Location(id) => [&kind[..], id.as_bytes()].concat(),
-        FactKey::Conduit(id) => [&kind[..], id.as_bytes()].concat(),
+        FactKey::Conduit(id) | FactKey::Spent(id) => [&kind[..], id.as_bytes()].concat(),
         FactKey::Generation(id, number) | FactKey::Conflict(id, number) => {
             [&kind[..], id.as_bytes(), &number.to_be_bytes()].concat()
         }

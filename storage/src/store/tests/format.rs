@@ -3,7 +3,7 @@
 use data_encoding::HEXLOWER;
 use serde::{Serialize, de::DeserializeOwned};
 use tidegate_protocol::file_sync::{
-    Conflict, ConflictKind, ConflictOutcome, Decision, ItemOutcome, MetConflict, Ruling, SkipReason,
+    Conflict, ConflictKind, ConflictOutcome, Decision, ItemOutcome, MetConflict, Ruling, SkipReason, SpentRulings,
 };
 use tidegate_protocol::library_sync::FactKey;
 
@@ -63,9 +63,17 @@ fn records_keep_their_bytes() {
         base: None,
         conflict,
         settled_ms: Some(10),
+        ruled: None,
     };
     let fact = FactRecord { sequence: Sequence(3), author: device(1), fact: Fact::Conflict(Box::new(met)) };
-    check("conflict", &fact, "00407e02637c0e3abab7ff91b1a5a3cc24de4bca59ff2755eb295851379225d1");
+    check("conflict", &fact, "51160d2d4ea54da48274ab1800c1d0052aced422640cfb4fdf195576eb15868d");
+    let spent = SpentRulings { conduit: CONDUIT, upto: Sequence(300), kept: vec![Sequence(7)] };
+    let fact = FactRecord { sequence: Sequence(301), author: device(1), fact: Fact::Spent(Box::new(spent)) };
+    check(
+        "spent rulings",
+        &fact,
+        "ad028a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c0630303030303030303030303030303030ac020107",
+    );
     check(
         "base row",
         &file(5).present().unwrap().kind,
@@ -128,6 +136,7 @@ fn keys_keep_their_bytes() {
             tables::fact_key(&FactKey::Ruling(CONDUIT, ContentHash::from_bytes([7; 32])), 3),
             "0530303030303030303030303030303030070707070707070707070707070707070707070707070707070707070707070700000003",
         ),
+        ("spent rulings", tables::fact_key(&FactKey::Spent(CONDUIT), 3), "073030303030303030303030303030303000000003"),
         (
             "job part",
             tables::job_part_key(&job_key(), 5),

@@ -1,6 +1,7 @@
 //! Rows: own changes, rows of others in any chunking, forged rows, removed locations, epochs.
 
 use proptest::prelude::*;
+use tidegate_protocol::file_sync::{Decision, Ruling, SpentRulings};
 use tidegate_protocol::id::{Epoch, Sequence};
 use tidegate_protocol::index::{Device, DeviceState};
 use tidegate_protocol::library_sync::{Fact, Row, RowBody, RowKey};
@@ -8,6 +9,7 @@ use tidegate_protocol::limits::LOCATIONS_PER_DEVICE_MAX;
 use tidegate_protocol::time::{Stamp, Stamped};
 
 use super::super::{Mismatch, RowsPage, StoreError};
+use super::local::CONDUIT;
 use super::*;
 
 #[test]
@@ -67,6 +69,8 @@ enum Step {
     Put(bool, u8, u8),
     Restate(bool, u8),
     Remove,
+    Rule(u8, u8),
+    Spend(u8),
     Pull(usize),
 }
 
@@ -75,8 +79,52 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (any::<bool>(), 0..30_u8, 0..5_u8).prop_map(|(home, at, what)| Step::Put(home, at, what)),
         2 => (any::<bool>(), any::<u8>()).prop_map(|(home, root)| Step::Restate(home, root)),
         1 => Just(Step::Remove),
+        2 => (0..6_u8, 0..3_u8).prop_map(|(about, what)| Step::Rule(about, what)),
+        1 => any::<u8>().prop_map(Step::Spend),
         2 => (1..9_usize).prop_map(Step::Pull),
     ]
+}
+
+/// A ruling about one of a few conflicts.
+fn ruling(about: u8, what: u8) -> Change {
+    let decision = [Decision::Source, Decision::Target, Decision::Both][usize::from(what)];
+    let facts = ContentHash::from_bytes([about; 32]);
+    let decision = Stamped::new(decision, Stamp::zero(device(1)));
+    Change::fact(Fact::Ruling(Box::new(Ruling { conduit: CONDUIT, facts, path: path("a"), decision })))
+}
+
+fn spent(upto: Sequence, kept: Vec<Sequence>) -> Change {
+    Change::fact(Fact::Spent(Box::new(SpentRulings { conduit: CONDUIT, upto, kept })))
+}
+
+#[test]
+fn rulings_that_are_spent_go_everywhere_and_come_back_from_nowhere() {
+    let (a, b, late) = (author(1), memory(2), memory(3));
+    put_own(&a, (0..4).map(|about| ruling(about, 0)).collect());
+    let before = (page(&a, 1, Sequence::ZERO, 100), head(&a, 1));
+    pull(&a, &b, 1, 100);
+    let about = |store: &Store| {
+        let held = store.read().unwrap().rulings(CONDUIT).unwrap();
+        held.into_iter().map(|ruling| ruling.facts.as_bytes()[0]).collect::<Vec<_>>()
+    };
+    assert_eq!(about(&b), [0, 1, 2, 3]);
+    // The third is kept, and the first is stated anew with the word that it is spent.
+    put_own(&a, vec![spent(Sequence(4), vec![Sequence(3)]), ruling(0, 1)]);
+    for (replica, rows_max) in [(&b, 1), (&late, 2)] {
+        pull(&a, replica, 1, rows_max);
+        assert_eq!(about(replica), [0, 1, 3]);
+        assert_eq!(rows(replica, 1), rows(&a, 1));
+    }
+    // A page of an older state, with the word of a later one behind it.
+    let news = page(&a, 1, before.0.upto, 100);
+    let (from, whole) = (Sequence::ZERO, [before.0.rows, news.rows].concat());
+    let mixed = memory(4);
+    apply(&mixed, 1, from, RowsPage { upto: news.upto, rows: whole }, &head(&a, 1)).unwrap();
+    assert_eq!(rows(&mixed, 1), rows(&a, 1));
+    audit(&mixed);
+    let mut txn = a.write().unwrap();
+    let ahead = txn.put_own(vec![spent(Sequence(99), Vec::new())]);
+    assert!(matches!(ahead, Err(StoreError::Own(Refusal::Incoherent))), "it cannot speak of what comes after it");
 }
 
 fn state(what: u8) -> EntryState {
@@ -116,6 +164,13 @@ proptest! {
                         put_own(&a, std::mem::take(&mut changes));
                         put_own(&a, vec![Change::fact(location(device(1), OTHER, "/o", true))]);
                         removed = true;
+                    }
+                    Step::Rule(about, what) => changes.push(ruling(about, what)),
+                    Step::Spend(kept) => {
+                        put_own(&a, std::mem::take(&mut changes));
+                        let held = a.read().unwrap().rulings_of(device(1)).unwrap();
+                        let kept = held.iter().map(|(at, _)| *at).filter(|at| at.0 % 3 == u64::from(kept) % 3).collect();
+                        put_own(&a, vec![spent(upto(&a, 1), kept)]);
                     }
                     Step::Pull(rows) => {
                         put_own(&a, std::mem::take(&mut changes));
