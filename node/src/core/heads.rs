@@ -64,7 +64,8 @@ impl Verified {
             return Ok(Checked { said: head.clone(), signed: signed.clone() });
         }
         let claimed = signed.claimed()?;
-        let same = |(head, _): &&(Head, SignedHead)| head.stamp == claimed.stamp && statement(head) == statement(&claimed);
+        let same =
+            |(head, _): &&(Head, SignedHead)| head.stamp == claimed.stamp && statement(head) == statement(&claimed);
         if let Some((head, known)) = self.0.get(&claimed.device).and_then(|known| known.iter().find(same)) {
             let said = if by == Some(claimed.device) { claimed } else { head.clone() };
             return Ok(Checked { said, signed: known.clone() });

@@ -13,7 +13,8 @@ use tidegate_protocol::codec;
 use tidegate_protocol::id::{DeviceId, Epoch, Sequence};
 use tidegate_protocol::library_sync::{Head, SignedHead};
 use tidegate_protocol::limits::{
-    ANNOUNCE_EVERY_MS_MAX, ANNOUNCE_EVERY_MS_MIN, ANSWER_MS_MAX, CONFIG_EVIDENCE_AGE_MS_MAX, DEVICES_MAX, HEAD_BYTES_MAX,
+    ANNOUNCE_EVERY_MS_MAX, ANNOUNCE_EVERY_MS_MIN, ANSWER_MS_MAX, CONFIG_EVIDENCE_AGE_MS_MAX, DEVICES_MAX,
+    HEAD_BYTES_MAX,
 };
 use tidegate_protocol::wire::{Hello, KnownAddress, Request};
 

@@ -176,10 +176,10 @@ impl Core {
         let resting = state.rests.as_ref().map(SignedHead::trusted);
         let is_here = |head: &&Head| head.epoch == newest.epoch && head.sequence >= newest.sequence;
         let slow = self.library.pulls.rates.get(&author).is_some_and(|rate| rate.left == 0);
-        if is_forked(&state) || resting.as_ref().is_some_and(is_here) || self.is_over_quota(&newest) || slow {
+        if is_forked(&state) || resting.as_ref().is_some_and(is_here) || self.is_over_quota(newest) || slow {
             return Ok(());
         }
-        let (onto, from) = self.pull_from(step, author, &state, &newest)?;
+        let (onto, from) = self.pull_from(step, author, &state, newest)?;
         let more = |upto: Sequence| upto > from || (upto == from && onto == Onto::Arriving);
         let able: Vec<DeviceId> = self
             .library
@@ -197,7 +197,7 @@ impl Core {
         };
         let first = [before, Some(author)].into_iter().flatten().find(|device| able.contains(device));
         let Some(peer) = first.or_else(|| able.first().copied()) else { return Ok(()) };
-        let from = self.begin_again_if_other(step, author, peer, before, onto, from, &newest)?;
+        let from = self.begin_again_if_other(step, author, peer, before, onto, from, newest)?;
         let about = RowsAsked { author, peer, epoch: newest.epoch, from, onto };
         let request = Request::Rows { device: author, epoch: newest.epoch, from };
         let ticket = self.ask(step, peer, request, Asked::Rows(about));
@@ -280,7 +280,8 @@ impl Core {
                 return Ok(());
             }
         };
-        let Some(checked) = self.note_head(step, &rows.head, Some(asked.peer))?.filter(|c| c.said.device == asked.author)
+        let Some(checked) =
+            self.note_head(step, &rows.head, Some(asked.peer))?.filter(|c| c.said.device == asked.author)
         else {
             self.mistrust(step, asked, "sent rows under a head that is not their author's");
             return Ok(());
