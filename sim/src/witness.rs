@@ -101,6 +101,8 @@ pub enum Said {
         /// The status.
         status: Verification,
     },
+    /// It asked the watcher of an own location for everything that was done until now.
+    AskedDisk(LocationId),
     /// A scan begins.
     Scan {
         /// Of which location.
@@ -258,6 +260,7 @@ impl Watched {
             }
             Output::RunCopy(leg) => self.note_leg(now, leg.job, leg.location, &leg.items),
             Output::RunDelete(leg) => self.note_leg(now, leg.job, leg.location, &leg.items),
+            Output::Drain { location, .. } => self.note(now, Said::AskedDisk(*location)),
             Output::Scan { location, scope, .. } => {
                 self.note(now, Said::Scan { location: *location, whole: *scope == ScanScope::All });
             }

@@ -213,6 +213,9 @@ pub struct ConduitDocument {
     pub verified: Option<Moment>,
     /// The plan that waits for approval.
     pub held: Option<HeldDocument>,
+    /// What the last run left out because it could not be read; the first few.
+    #[serde(default)]
+    pub unread: Vec<ProblemDocument>,
     /// What is selected (selective).
     pub selection: Option<SelectionDocument>,
     /// Conflicts that wait for a person.
@@ -263,6 +266,11 @@ impl From<ConduitView> for ConduitDocument {
             last: view.last.as_ref().map(Into::into),
             verified: view.verified_ms.map(Moment),
             held,
+            unread: view
+                .unread
+                .into_iter()
+                .map(|(path, why)| ProblemDocument { path: path.to_string(), why })
+                .collect(),
             selection: (view.mode == SyncMode::Selective).then(|| view.selection.into()),
             conflicts: view.conflicts,
             statistics: view.statistics,

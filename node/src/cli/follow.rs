@@ -29,7 +29,10 @@ pub(super) async fn look(conduit: &str, context: &Context) -> Result<Value, Prob
 
 /// Follows the run that was begun to its end, follow-ups included.
 pub(super) async fn run(started: &StartedDocument, context: &Context) -> Result<Exit, Problem> {
-    let Some(first) = started.generation else { return Ok(nothing_to_do(started, context)) };
+    let Some(first) = started.generation else {
+        let view: ConduitDocument = read(&look(&started.conduit, context).await?)?;
+        return Ok(nothing_to_do(started, &view, context));
+    };
     to_its_end(&started.conduit, first, context).await
 }
 
@@ -64,23 +67,41 @@ async fn ran_out_of_space(view: &ConduitDocument, context: &Context) -> Result<b
     Ok(skipped.iter().any(|(_, why)| *why == SkipReason::NoSpace.to_string()))
 }
 
-/// Both ends are in step, but for conflicts that wait.
-fn nothing_to_do(started: &StartedDocument, context: &Context) -> Exit {
+/// Both ends are in step, but for conflicts that wait and for what cannot be read.
+fn nothing_to_do(started: &StartedDocument, view: &ConduitDocument, context: &Context) -> Exit {
     let StartedDocument { conduit, conflicts, .. } = started;
-    let exit = if *conflicts == 0 { Exit::Done } else { Exit::Conflicts };
+    let verified = view.unread.is_empty();
+    let exit = match (*conflicts, verified) {
+        (0, true) => Exit::Done,
+        (0, false) => Exit::Partial,
+        (1.., _) => Exit::Conflicts,
+    };
     if context.out.json() {
         context.out.document(&json!({
             "v": 1, "type": "summary", "conduit": conduit, "generation": null, "conflicts": conflicts,
-            "verified": true, "exit": exit as u8,
+            "verified": verified, "exit": exit as u8,
         }));
-    } else if *conflicts == 0 {
-        context.out.line(&format!("{conduit}: nothing to do, verified."));
+        return exit;
+    }
+    let end = if verified { "verified" } else { "NOT verified: something cannot be read" };
+    let waiting = if *conflicts == 0 {
+        String::new()
     } else {
-        let waiting = count(*conflicts, "conflict waits", "conflicts wait");
-        context.out.line(&format!("{conduit}: nothing to do, verified; {waiting}."));
+        format!("; {}", count(*conflicts, "conflict waits", "conflicts wait"))
+    };
+    context.out.line(&format!("{conduit}: nothing to do, {end}{waiting}."));
+    name_unread(view, context);
+    if *conflicts > 0 {
         context.out.talk(&format!("Look: {}", context.command(&format!("conflict list {conduit}"))));
     }
     exit
+}
+
+/// Names what was left out.
+fn name_unread(view: &ConduitDocument, context: &Context) {
+    for left in &view.unread {
+        context.out.talk(&format!("  left alone {}: {}", left.path, left.why));
+    }
 }
 
 /// Closed, and nothing follows it up.
@@ -147,6 +168,9 @@ async fn sum_up(view: &ConduitDocument, first: u64, took: Duration, context: &Co
     context.out.line(&line);
     for (path, why) in named.iter().take(NAMED_MAX) {
         context.out.talk(&format!("  skipped {path}: {why}"));
+    }
+    if !verified && skipped > 0 {
+        name_unread(view, context);
     }
     if named.len() > NAMED_MAX {
         context

@@ -199,13 +199,17 @@ impl Core {
         Ok(())
     }
 
+    /// Goes through the own index once: which contents are here, and what could not be read.
     fn learn_contents(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
-        for id in self.locations.own.keys().copied().collect::<Vec<_>>() {
-            let tree = step.txn.tree(self.me, id)?;
+        let now = step.now.monotonic_ms;
+        for (id, own) in &mut self.locations.own {
+            let tree = step.txn.tree(self.me, *id)?;
             step.txn.each_entry(tree, &tidegate_protocol::path::DirPath::TOP, &mut |row| {
-                if let Some(EntryKind::File(file)) = row.state.present().map(|entry| &entry.kind) {
+                let kind = row.state.present().map(|entry| &entry.kind);
+                if let Some(EntryKind::File(file)) = kind {
                     self.applying.contents.add(file.content);
                 }
+                own.unread.note(&row.path, kind, now);
                 ControlFlow::Continue(())
             })?;
         }

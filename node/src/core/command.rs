@@ -450,6 +450,8 @@ pub struct ConduitView {
     pub verified_ms: Option<u64>,
     /// The held plan that waits for approval, and why.
     pub held: Option<(String, Vec<Halt>)>,
+    /// What the ends' last agreement left out because it could not be read, path and cause; the first few.
+    pub unread: Vec<(EntryPath, String)>,
     /// Conflicts that wait for a person.
     pub conflicts: u64,
     /// Statistics over all generations.

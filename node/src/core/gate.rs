@@ -55,6 +55,8 @@ pub(super) struct Attempt {
     again_ms: BTreeMap<DeviceId, u64>,
     /// Own locations: the barriers that evidence about the own disk waits for.
     barriers: Option<Vec<(LocationId, u64)>>,
+    /// When those barriers were asked for: nothing is known of what was changed later.
+    own_asked_ms: u64,
     pub(super) own_ms: Option<u64>,
     /// The wish to resolve that is out.
     pub(super) resolving: Option<Ticket>,
@@ -130,6 +132,7 @@ impl Core {
             asking: BTreeMap::new(),
             again_ms: BTreeMap::new(),
             barriers: None,
+            own_asked_ms: 0,
             own_ms: None,
             resolving: None,
             closed: None,
@@ -333,16 +336,18 @@ impl Core {
                         if self.locations.are_quiet(barriers)
                             || (patient && self.locations.are_named(barriers, now)) =>
                     {
-                        if attempt.own_ms.is_none() {
+                        // An own disk that took long to come to rest is asked again, as another owner would be: what
+                        // changed since the question may not have been hinted yet. A scan that stands in for the
+                        // watcher is an answer whenever it ends.
+                        let in_time = now < attempt.own_asked_ms + ANSWER_MS_MAX;
+                        if attempt.own_ms.is_none() && (in_time || !self.locations.are_watched(barriers)) {
                             attempt.own_ms = Some(now);
                         } else if !fresh {
-                            // Looked at too long ago: what changed since may not have been hinted yet.
-                            attempt.own_ms = None;
-                            attempt.barriers = Some(self.locations.want_barriers(&locations));
+                            self.ask_own_disk(attempt, &locations, now);
                         }
                     }
                     Some(_) => attempt.own_ms = None,
-                    None => attempt.barriers = Some(self.locations.want_barriers(&locations)),
+                    None => self.ask_own_disk(attempt, &locations, now),
                 }
                 continue;
             }
@@ -361,6 +366,15 @@ impl Core {
             let request = Request::Heads { nonce, locations, conduit: Some(conduit.id), own: None };
             self.ask(step, device, request, Asked::Heads(about));
         }
+    }
+}
+
+impl Core {
+    /// Asks the own watchers for everything that was done until now.
+    fn ask_own_disk(&mut self, attempt: &mut Attempt, locations: &[LocationId], now: u64) {
+        attempt.own_ms = None;
+        attempt.own_asked_ms = now;
+        attempt.barriers = Some(self.locations.want_barriers(locations));
     }
 }
 

@@ -17,6 +17,7 @@ use tidegate_storage::store::{Announced, Change, Known};
 use super::business::Business;
 use super::events::Event;
 use super::io::{Output, ScanFailure, ScanProgress, ScanScope, Seen, Written};
+use super::unread::Unread;
 use super::{Core, CoreError, Step};
 use crate::env::Now;
 
@@ -52,6 +53,7 @@ pub(super) struct OwnLocation {
     /// Paths to look at, with the moments of their first and newest hint.
     pub(super) dirty: BTreeMap<EntryPath, Hint>,
     pub(super) business: Business,
+    pub(super) unread: Unread,
     /// Barriers are numbered; all up to `drained` have been answered.
     barrier: u64,
     asked_barrier: u64,
@@ -85,6 +87,7 @@ impl OwnLocation {
             progress: ScanProgress::default(),
             dirty: BTreeMap::new(),
             business: Business::default(),
+            unread: Unread::default(),
             barrier: 0,
             asked_barrier: 0,
             drained: 0,
@@ -123,7 +126,8 @@ impl OwnLocation {
     fn wake(&self) -> Option<u64> {
         let scan = self.scan_due.filter(|_| self.scanning.is_none()).map(|due| due.at_ms);
         let hint = self.dirty.values().map(|hint| hint.due_ms).min().filter(|_| self.scanning.is_none());
-        [scan, hint, self.open_again_ms, self.rescan_ms].into_iter().flatten().min()
+        let unread = self.unread.wake().filter(|_| self.root == RootState::Present && !self.opening);
+        [scan, hint, self.open_again_ms, self.rescan_ms, unread].into_iter().flatten().min()
     }
 }
 
@@ -179,6 +183,11 @@ impl Locations {
     /// Whether all of these barriers were answered and what is left to look at is named.
     pub(super) fn are_named(&self, barriers: &[(LocationId, u64)], now: u64) -> bool {
         self.have_answered(barriers, |own| own.is_quiet() || own.busy(now).is_some())
+    }
+
+    /// Whether watchers answer these barriers, and not scans.
+    pub(super) fn are_watched(&self, barriers: &[(LocationId, u64)]) -> bool {
+        barriers.iter().all(|(id, _)| self.own.get(id).is_some_and(|own| own.watched))
     }
 
     fn have_answered(&self, barriers: &[(LocationId, u64)], fine: impl Fn(&OwnLocation) -> bool) -> bool {
@@ -345,6 +354,13 @@ impl Core {
         let mut changes = Vec::new();
         for Seen { observation: Observation { path, observed }, chunks } in seen {
             let known = step.txn.known(tree, &path)?;
+            if let Some(own) = self.locations.own.get_mut(&id) {
+                let kind = match &observed {
+                    Observed::Absent => None,
+                    Observed::Present(kind, _) => Some(kind),
+                };
+                own.unread.note(&path, kind, step.now.monotonic_ms);
+            }
             let change = match observed {
                 Observed::Absent => self.gone(step, id, &path, known)?,
                 Observed::Present(kind, mark) => {
@@ -515,6 +531,9 @@ impl Core {
             if own.rescan_ms.is_some_and(|at| at <= now) {
                 own.rescan_ms = None;
                 own.scan_due = Some(ScanDue { at_ms: now });
+            }
+            for path in own.unread.due(now) {
+                own.dirty.entry(path).or_insert(Hint { first_ms: now, due_ms: now });
             }
             if own.barrier > own.asked_barrier {
                 own.asked_barrier = own.barrier;

@@ -51,6 +51,7 @@ mod telemetry;
 mod trash;
 mod trash_choice;
 mod undo;
+mod unread;
 mod verify;
 mod views;
 mod why;

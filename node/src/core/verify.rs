@@ -1,8 +1,9 @@
 //! Verification: a generation is proven by the resolver, never by its jobs.
 //!
 //! When its jobs are over, a generation waits until the watchers of both ends have reported what the jobs
-//! touched, then until the replica is caught up; then the same resolver runs again. Only an empty plan is
-//! verified and becomes the baseline. What remains is followed up, a few times, unless a person must act.
+//! touched, then until the replica is caught up; then the same resolver runs again. Only an empty plan becomes the
+//! baseline, and it is verified if it left nothing out that could not be read. What remains is followed up, a few times,
+//! unless a person must act.
 
 use std::collections::BTreeSet;
 
@@ -95,12 +96,17 @@ impl Core {
             .iter()
             .map(|ops| (ops.copies.len() + ops.deletes.len()) as u64)
             .sum::<u64>()
-            + plan.in_use();
-        // What is in constant use was left out, and so is not proven.
-        let proven = plan.is_empty() && plan.in_use() == 0;
+            + plan.in_use()
+            + plan.unread();
+        // What is in constant use was left out, and so is not proven; of what could not be read nothing is known.
+        let agrees = plan.is_empty() && plan.in_use() == 0;
+        let proven = agrees && plan.unread() == 0;
         let status = if proven { Verification::Verified } else { Verification::Failed { remaining } };
-        if proven {
+        if agrees {
             self.agree(step, conduit, number, resolved)?;
+        }
+        if let Some(open) = self.service.open.get_mut(&conduit.id) {
+            open.generation.totals.skipped += plan.unread();
         }
         let follows = self.close(step, conduit.id, number, status)?;
         let depth = self.follow_depth(step, conduit.id, follows)?;
@@ -186,7 +192,7 @@ impl Core {
         Ok(depth)
     }
 
-    /// Both ends agree, as the resolver has proved: the baseline advances.
+    /// Both ends agree on everything that could be read, as the resolver has proved: the baseline advances.
     pub(super) fn agree(
         &mut self,
         step: &mut Step<'_>,
@@ -206,7 +212,9 @@ impl Core {
         self.keep_texts(step, conduit, base);
         step.txn.set_baseline(conduit.id, Some(&Baseline { generation, ..baseline.clone() }))?;
         step.set_agreed(plan)?;
-        step.set_verified(conduit.id)?;
+        if plan.unread() == 0 {
+            step.set_verified(conduit.id)?;
+        }
         step.set_held(conduit.id, None)?;
         self.service.held.remove(&conduit.id);
         Ok(())

@@ -3,12 +3,12 @@
 use std::ops::ControlFlow;
 
 use tidegate_protocol::file_sync::{
-    Action, Conduit, ItemOutcome, JobKey, JobKind, JobState, Phase, Plan, Verification,
+    Action, Conduit, ItemOutcome, JobKey, JobKind, JobState, Phase, Plan, Skip, Verification,
 };
 use tidegate_protocol::id::{ConduitId, DeviceId};
 use tidegate_protocol::index::{DeviceState, EntryKind, Location, UnknownCause};
 use tidegate_protocol::library_sync::{GateClosed, GateReason, RootState, SignedHead, Unsettled};
-use tidegate_protocol::path::DirPath;
+use tidegate_protocol::path::{DirPath, EntryPath};
 
 use super::command::{
     ConduitView, DeviceView, Fault, FaultCode, GenerationView, ItemView, JobView, LocationView, PlanView, ProgressView,
@@ -19,6 +19,8 @@ use super::{Core, CoreError, Step};
 
 /// Items of a generation that are shown at once.
 const ITEMS_SHOWN_MAX: usize = 10_000;
+/// Paths of a conduit that could not be read, shown at once.
+const UNREAD_SHOWN_MAX: usize = 10;
 /// Problems of a location that are shown at once.
 const PROBLEMS_SHOWN_MAX: usize = 100;
 
@@ -182,6 +184,7 @@ impl Core {
             last: step.txn.generations(id, 1)?.pop(),
             verified_ms: step.verified_ms(id)?,
             held,
+            unread: unread(step, id)?,
             conflicts: self.open_conflicts(step, &conduit)?,
             statistics,
             recent: super::telemetry::windows(&records, step.now.wall_ms),
@@ -441,4 +444,11 @@ pub(super) const fn op_word(action: &Action) -> &'static str {
         Action::Respell { .. } => "respell",
         Action::Evict { .. } => "evict",
     }
+}
+
+/// What the last agreement of a conduit's ends left out because it could not be read.
+fn unread(step: &Step<'_>, conduit: ConduitId) -> Result<Vec<(EntryPath, String)>, CoreError> {
+    let skips = step.agreed(conduit)?.map(|plan| plan.skips).unwrap_or_default();
+    let unread = skips.into_iter().filter(Skip::is_unread).take(UNREAD_SHOWN_MAX);
+    Ok(unread.map(|skip| (skip.path, skip.cause.to_string())).collect())
 }

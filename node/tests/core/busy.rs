@@ -57,6 +57,24 @@ fn what_rests_is_synced_although_one_file_of_an_end_never_does() {
 }
 
 #[test]
+fn an_own_disk_that_took_long_to_come_to_rest_is_asked_once_more() {
+    let (mut world, source, target) = World::mirror();
+    world.write(A, source, "log", "1");
+    world.sync_through();
+    world.write(A, source, "log", "2");
+    let call = world.call(A, World::sync(30_000));
+    stir(&mut world, A, source, 12);
+    let touched = world.tree(A, source).write(&path("unheard"), b"3");
+    world.tree(A, source).late = touched;
+    assert!(world.run_until(30_000, |world| world.replies.contains_key(&call)));
+    world.closed();
+    let generation = world.newest(A).unwrap();
+    assert_eq!((generation.number, generation.follows), (2, None), "it was planned from all that was there");
+    assert_eq!(World::statuses(&generation).pop(), Some(Verification::Verified));
+    assert_eq!(world.files(B, target).len(), 2);
+}
+
+#[test]
 fn a_path_in_use_is_neither_deleted_nor_is_what_may_have_moved_there() {
     let (mut world, source, target) = busy(A);
     // Seen as gone while something writes there; its content may be on its way.

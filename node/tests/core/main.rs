@@ -23,3 +23,4 @@ mod trash;
 mod two_way;
 mod two_way_property;
 mod undo;
+mod unread;

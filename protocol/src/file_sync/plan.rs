@@ -206,6 +206,18 @@ pub struct Skip {
     pub cause: SkipCause,
 }
 
+impl Skip {
+    /// Whether something is there that would be the conduit's to carry, if it could be read.
+    pub const fn is_unread(&self) -> bool {
+        match self.cause {
+            SkipCause::Unknown(UnknownCause::Unreadable | UnknownCause::Changing | UnknownCause::TooLong) => true,
+            SkipCause::Unknown(UnknownCause::InUse | UnknownCause::OtherFileSystem)
+            | SkipCause::Special
+            | SkipCause::Orphan => false,
+        }
+    }
+}
+
 /// Why a path is left alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, thiserror::Error)]
 pub enum SkipCause {
@@ -271,6 +283,12 @@ impl Plan {
     /// about them.
     pub fn in_use(&self) -> u64 {
         self.skips.iter().filter(|skip| skip.cause == SkipCause::Unknown(UnknownCause::InUse)).count() as u64
+    }
+
+    /// How many paths it leaves alone because what is there could not be found out. An empty plan agrees on everything
+    /// else; of these it proves nothing. A socket, or what another file system holds, is not part of a conduit.
+    pub fn unread(&self) -> u64 {
+        self.skips.iter().filter(|skip| skip.is_unread()).count() as u64
     }
 
     /// All conflicts.

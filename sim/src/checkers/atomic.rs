@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidegate_protocol::file_sync::{Action, PreImage};
+use tidegate_protocol::file_sync::{Action, ItemOutcome, JobKey, PreImage};
 use tidegate_storage::disk::FileKind;
 
 use super::{Invariant, Scene, Seen, is_internal, text};
@@ -20,6 +20,11 @@ use crate::witness::Said;
 pub(super) struct Atomic {
     /// Paths at which a leg that runs replaces a file by another one.
     replacing: BTreeSet<(usize, String, String)>,
+    /// Where the items of legs that run act.
+    items: BTreeMap<(JobKey, u32), (usize, String, String)>,
+    /// Paths from which an empty file was taken, and of which no job has told since that what stands there is durable:
+    /// what a power cut brings back there is the old content, whole.
+    were_empty: BTreeSet<(usize, String, String)>,
     /// What a node had put at a path that users see, by device, location and path, before the power was cut.
     before: BTreeMap<(String, String), Content>,
 }
@@ -31,19 +36,32 @@ impl Invariant for Atomic {
 
     fn saw(&mut self, seen: &Seen<'_>, ghost: &Ghost, scene: &dyn Scene, wrong: &mut Vec<Violation>) {
         match seen {
-            Seen::Disk { device, change, places } if change.who == Actor::Node => {
-                self.changed(*device, change, places, ghost, scene, wrong);
+            Seen::Disk { device, change, places } => {
+                self.note_empty(*device, change, places);
+                if change.who == Actor::Node {
+                    self.changed(*device, change, places, ghost, scene, wrong);
+                }
             }
-            Seen::Said { device, said: Said::Leg { location, items, .. } } => {
+            Seen::Said { device, said: Said::Leg { job, location, items } } => {
                 let Some((_, name)) = scene.location_of(*location) else { return };
-                for (_, path, item) in items {
+                for (index, path, item) in items {
+                    self.items.insert((*job, *index), (*device, name.clone(), text(&path.to_slashes())));
                     let installs = matches!(item.action, Action::InstallFile { .. });
                     if installs && matches!(item.expect, PreImage::File { .. }) {
                         self.replacing.insert((*device, name.clone(), text(&path.to_slashes())));
                     }
                 }
             }
-            Seen::Said { device, said: Said::LegEnded { .. } } => self.replacing.retain(|(of, ..)| of != device),
+            Seen::Said { said: Said::Moved { job, outcomes }, .. } => {
+                for (index, outcome) in outcomes {
+                    let at = self.items.remove(&(*job, *index)).filter(|_| *outcome == ItemOutcome::Done);
+                    at.map(|at| self.were_empty.remove(&at));
+                }
+            }
+            Seen::Said { device, said: Said::LegEnded { job, .. } } => {
+                self.replacing.retain(|(of, ..)| of != device);
+                self.items.retain(|(of, _), _| of != job);
+            }
             Seen::BeforePowerCut(device) => {
                 self.replacing.retain(|(of, ..)| of != device);
                 self.before = installed(*device, ghost, scene);
@@ -55,6 +73,22 @@ impl Invariant for Atomic {
 }
 
 impl Atomic {
+    /// Remembers where an empty file stood until now.
+    fn note_empty(&mut self, device: usize, change: &crate::disk::Change, places: &crate::ghost::Places) {
+        let left = match &change.deed {
+            Deed::Moved { held, replaced, .. } => [(&places.at, replaced.as_ref()), (&places.other, Some(held))],
+            Deed::Exchanged { held, other, .. } => [(&places.at, Some(other)), (&places.other, Some(held))],
+            Deed::Removed { held } => [(&places.at, Some(held)), (&None, None)],
+            Deed::Created { .. } | Deed::Added | Deed::Overwrote { .. } | Deed::Marked => return,
+        };
+        for (place, held) in left {
+            let empty = held.and_then(|held| held.content.as_ref()).is_some_and(Content::is_empty);
+            if let Some((location, path)) = place.as_ref().filter(|_| empty) {
+                self.were_empty.insert((device, location.clone(), path.clone()));
+            }
+        }
+    }
+
     fn changed(
         &self,
         device: usize,
@@ -104,7 +138,9 @@ impl Atomic {
             if before.is_some_and(|before| *before != now) && !ghost.was_shown(&now) {
                 let says = format!("a file that the node had put there is torn after a power cut: {} bytes", now.len());
                 wrong.push(Violation::new(names::ATOMIC, "torn", says).on(name).at(&location, &path));
-            } else if before.is_some_and(|before| !before.is_empty() && now.is_empty()) {
+            } else if before.is_some_and(|before| !before.is_empty() && now.is_empty())
+                && !self.were_empty.contains(&(device, location.clone(), path.clone()))
+            {
                 let says = "a file that the node had put there is empty after a power cut";
                 wrong.push(Violation::new(names::ATOMIC, "torn", says).on(name).at(&location, &path));
             }

@@ -1,4 +1,5 @@
-//! Whether the two ends of a conduit hold the same, as far as its mode and the disks allow.
+//! Whether the two ends of a conduit hold the same, as far as its mode and the disks allow: the same paths, contents and
+//! executable bits, and the same times of modification.
 //!
 //! Left out, with everything below: what a rule of either end hides, sockets and FIFOs, names that a disk of either
 //! end cannot tell apart, conflicts that are listed and wait for a person, and what the caller excuses (paths that
@@ -34,6 +35,7 @@ pub fn differences(scene: &dyn Scene, conduit: &ConduitPlan, excuse: Excuse<'_>)
         what == "a directory" && tree.keys().any(|other| crate::ghost::is_below(other, path) && is_out(other))
     };
     let both = !conduit.mode.is_one_way();
+    let step_ns = [&conduit.source, &conduit.target].into_iter().map(|end| step_ns(scene, end)).max().unwrap_or(1);
     let mut wrong = Vec::new();
     for (folded, (path, what)) in &sources {
         match targets.get(folded) {
@@ -42,7 +44,10 @@ pub fn differences(scene: &dyn Scene, conduit: &ConduitPlan, excuse: Excuse<'_>)
             Some((_, other)) if other != what => {
                 wrong.push((path.clone(), format!("{what} on the source, {other} on the target")));
             }
-            Some(_) => {}
+            Some((spelled, _)) => wrong.extend(
+                later(&source[path], &target[spelled], step_ns)
+                    .map(|by_ns| (path.clone(), format!("modified {by_ns} ns later on one end than on the other"))),
+            ),
         }
     }
     for (folded, (path, what)) in &targets {
@@ -71,6 +76,18 @@ pub(crate) fn end(scene: &dyn Scene, end: &End) -> Option<BTreeMap<String, Shown
     let prefix = if end.place.path.is_empty() { String::new() } else { format!("{}/", end.place.path) };
     let own = tree.into_iter().filter(|(path, _)| !is_internal(path));
     Some(own.filter_map(|(path, shown)| Some((text(&path).strip_prefix(&prefix)?.to_owned(), shown))).collect())
+}
+
+/// How far the modification times of a file that is the same on both ends are apart, if disks could do better.
+fn later(source: &Shown, target: &Shown, step_ns: u64) -> Option<u64> {
+    let is_file = source.metadata.kind == FileKind::File;
+    let apart_ns = source.metadata.mark.mtime_ns.abs_diff(target.metadata.mark.mtime_ns);
+    (is_file && apart_ns >= step_ns).then_some(apart_ns)
+}
+
+/// Steps in which the disk of an end keeps times.
+fn step_ns(scene: &dyn Scene, end: &End) -> u64 {
+    scene.plan().device(&end.device).map_or(1, |device| scene.plan().devices[device].mtime_step_ns)
 }
 
 fn folds(scene: &dyn Scene, end: &End) -> bool {

@@ -26,9 +26,6 @@ use crate::witness::Said;
 
 /// How long ago the question may have been asked whose answer opens a gate.
 const ANSWERED_MS: u64 = ANSWER_MS_MAX + EVIDENCE_AGE_MS_MAX;
-/// The same for the resolver's own disk, which is asked when it first wants to resolve, and may take its time. Its
-/// watcher tells everything sooner than that.
-const OWN_ANSWER_MS: u64 = 60_000;
 
 /// The claim.
 #[derive(Debug, Default)]
@@ -37,6 +34,8 @@ pub(super) struct Gated {
     states: BTreeMap<(DeviceId, u64, u64), [u8; 32]>,
     /// When a device asked another for evidence, for a conduit, as far back as matters.
     asked: BTreeMap<(usize, DeviceId, ConduitId), Vec<Millis>>,
+    /// When a device asked its own disk what was done there: its watcher, or `true` for a scan of everything.
+    asked_disk: BTreeMap<(usize, LocationId), Vec<(Millis, bool)>>,
     /// Per resolver and end: the newest change of a user that was found in the index.
     looked: BTreeMap<(usize, End), Millis>,
 }
@@ -56,6 +55,12 @@ impl Invariant for Gated {
                 asked.retain(|at| at.0 + ANSWERED_MS >= scene.now().0);
                 asked.push(scene.now());
             }
+            Seen::Said { device, said: Said::AskedDisk(location) } => {
+                self.ask_disk(*device, *location, scene.now(), false);
+            }
+            Seen::Said { device, said: Said::Scan { location, whole: true } } => {
+                self.ask_disk(*device, *location, scene.now(), true);
+            }
             Seen::Said { device, said: Said::Resolves { conduit, token, replica, busy } } => {
                 let name = scene.plan().devices[*device].name.as_str();
                 let found = self.rows(token, replica);
@@ -73,6 +78,7 @@ impl Invariant for Gated {
                 let id = scene.id_of(*device);
                 self.looked.retain(|(of, end), _| of != device && scene.plan().device(&end.device) != Some(*device));
                 self.asked.retain(|(of, owner, _), _| of != device && *owner != id);
+                self.asked_disk.retain(|(of, _), _| of != device);
             }
             _ => {}
         }
@@ -105,10 +111,27 @@ impl Gated {
     fn asked(&self, device: usize, conduit: ConduitId, end: &End, scene: &dyn Scene) -> Option<Millis> {
         let owner = scene.plan().device(&end.device)?;
         if owner == device {
-            return Some(Millis(scene.now().0.saturating_sub(OWN_ANSWER_MS)));
+            return self.asked_disk(device, scene.location_id(owner, &end.place.location)?, scene.now());
         }
         let asked = self.asked.get(&(device, scene.id_of(owner), conduit))?;
         asked.iter().copied().find(|at| at.0 + ANSWERED_MS >= scene.now().0)
+    }
+
+    fn ask_disk(&mut self, device: usize, location: LocationId, now: Millis, scans: bool) {
+        let asked = self.asked_disk.entry((device, location)).or_default();
+        let old = asked.iter().filter(|(at, _)| at.0 + ANSWERED_MS < now.0).count();
+        asked.drain(..old.saturating_sub(1));
+        asked.push((now, scans));
+    }
+
+    /// The same for the resolver's own disk. Without a watcher a scan answers, however long it takes.
+    fn asked_disk(&self, device: usize, location: LocationId, now: Millis) -> Option<Millis> {
+        let asked = self.asked_disk.get(&(device, location))?;
+        let in_time = asked.iter().find(|(at, _)| at.0 + ANSWERED_MS >= now.0);
+        match (in_time, asked.last()?) {
+            (Some((at, _)), _) | (None, (at, true)) => Some(*at),
+            (None, (_, false)) => Some(Millis(now.0.saturating_sub(ANSWERED_MS))),
+        }
     }
 
     /// Whether users' changes from before the question are in the resolver's index.

@@ -223,6 +223,36 @@ fn atomic_tells_of_bytes_that_no_user_made_and_of_files_that_are_away() {
     assert_eq!(tell(&mut checker, &ghost, &stage, &Seen::PowerCut(1)), ["torn"]);
 }
 
+/// A power cut after which an empty file stands where a node had put another one.
+fn cut_to_nothing(checker: &mut atomic::Atomic, ghost: &Ghost, stage: &Stage) -> Vec<String> {
+    stage.disks[1].user().write("/T/f", b"new").unwrap();
+    tell(checker, ghost, stage, &Seen::BeforePowerCut(1));
+    stage.disks[1].user().write("/T/f", b"").unwrap();
+    tell(checker, ghost, stage, &Seen::PowerCut(1))
+}
+
+#[test]
+fn an_empty_file_that_was_replaced_may_be_back_until_its_successor_is_told_to_be_durable() {
+    let (stage, mut ghost) = (Stage::new(), Ghost::default());
+    let swap = ".tidegate/staging/j/0.swap";
+    let swapped = |out: &str| {
+        let deed = Done::Exchanged { with: format!("/T/{swap}").into_bytes(), held: held("new"), other: held(out) };
+        node("f", deed, Some(swap))
+    };
+    ghost.shown(hash("new"));
+    let (change, places) = swapped("");
+    ghost.saw(Millis(1), 1, "b", &change, &places);
+    for (out, is_told, wrong) in [("", false, 0), ("", true, 1), ("old", false, 1)] {
+        let mut checker = atomic::Atomic::default();
+        said(&mut checker, &stage, 1, &leg(JobKind::Copy, vec![install("f", "new", image(out))]));
+        disk(&mut checker, &ghost, &stage, &swapped(out));
+        if is_told {
+            said(&mut checker, &stage, 1, &done(JobKind::Copy));
+        }
+        assert_eq!(cut_to_nothing(&mut checker, &ghost, &stage).len(), wrong, "{out:?}, {is_told}");
+    }
+}
+
 fn state(device: usize, sequence: u64, set_hash: u8) -> HeadRef {
     HeadRef { device: id(device), epoch: Epoch(1), sequence: Sequence(sequence), set_hash: [set_hash; 32] }
 }

@@ -1,16 +1,15 @@
-//! TRUE: verified means verified. When a generation becomes verified, its ends hold the same at every path that no
-//! user has touched since the evidence for it was asked for, and that could be read when it was looked at.
+//! TRUE: verified means verified. When a generation becomes verified, its ends hold the same at every path that neither
+//! a user nor a job of another conduit has touched since the evidence for it was asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidegate_protocol::file_sync::Verification;
-use tidegate_protocol::index::EntryKind;
-use tidegate_protocol::path::EntryPath;
-use tidegate_storage::store::Snapshot;
+use tidegate_protocol::file_sync::{JobKey, Verification};
+use tidegate_protocol::id::ConduitId;
 
-use super::{Invariant, Scene, Seen, differences};
-use crate::ghost::Ghost;
-use crate::plan::{Deed, End, Millis};
+use super::{Invariant, Scene, Seen, differences, text};
+use crate::disk::Actor;
+use crate::ghost::{Ghost, is_below};
+use crate::plan::{Deed, Millis};
 use crate::verdict::{Violation, names};
 use crate::witness::Said;
 
@@ -22,6 +21,10 @@ pub(super) struct Truth {
     /// Conduits of which a person has a generation undone: the one that does it is verified by what stands again, and
     /// the run after it brings both ends in step.
     undone: BTreeSet<String>,
+    /// Where jobs act that are at work, by device.
+    at_work: BTreeMap<(usize, JobKey), Vec<(String, String)>>,
+    /// When the jobs of a conduit last changed a path of a location of a device.
+    by_jobs: BTreeMap<(usize, String), BTreeMap<(String, ConduitId), Millis>>,
 }
 
 /// Evidence may be this old when the gate opens, and a resolve takes its time.
@@ -38,14 +41,25 @@ impl Invariant for Truth {
             Seen::Said { device, said: Said::AskedHeads { .. } } => {
                 self.asked.insert(*device, scene.now());
             }
-            Seen::Said { device, said: Said::Status { conduit, generation, status: Verification::Verified } } => {
-                let Some(conduit) = scene.conduit_of(*conduit).map(|at| &scene.plan().conduits[at]) else { return };
+            Seen::Said { device, said: Said::Leg { job, location, items } } => {
+                let Some((_, name)) = scene.location_of(*location) else { return };
+                let places = items.iter().map(|(_, path, _)| (name.clone(), text(&path.to_slashes())));
+                self.at_work.entry((*device, *job)).or_default().extend(places);
+            }
+            Seen::Said { device, said: Said::LegEnded { job, .. } } => drop(self.at_work.remove(&(*device, *job))),
+            Seen::PowerCut(device) | Seen::Stopped(device) => self.at_work.retain(|(of, _), _| of != device),
+            Seen::Disk { device, change, places } if change.who == Actor::Node => {
+                for (location, path) in [&places.at, &places.other].into_iter().flatten() {
+                    self.changed(*device, location, path, scene.now());
+                }
+            }
+            Seen::Said { device, said: Said::Status { conduit: id, generation, status: Verification::Verified } } => {
+                let Some(conduit) = scene.conduit_of(*id).map(|at| &scene.plan().conduits[at]) else { return };
                 if self.undone.remove(&conduit.name) {
                     return;
                 }
                 let asked = self.asked.get(device).copied().unwrap_or_else(|| scene.now());
                 let since = Millis(asked.0.min(scene.now().0.saturating_sub(EVIDENCE_MS)));
-                let replica = scene.replica(*device);
                 let touched = |path: &str| {
                     [&conduit.source, &conduit.target].into_iter().any(|end| {
                         let whole = match (end.place.path.as_str(), path) {
@@ -53,9 +67,9 @@ impl Invariant for Truth {
                             (dir, path) => format!("{dir}/{path}"),
                         };
                         let device = scene.plan().device(&end.device).unwrap_or_default();
-                        let index = replica.as_ref();
-                        ghost.user_changed(device, &end.place.location, &whole).is_some_and(|at| at >= since)
-                            || index.is_some_and(|index| is_unknown(index, scene, end, &whole))
+                        let location = &end.place.location;
+                        ghost.user_changed(device, location, &whole).is_some_and(|at| at >= since)
+                            || self.others_changed((device, location), &whole, *id, since)
                     })
                 };
                 // What differs nowhere needs no excuse.
@@ -74,15 +88,23 @@ impl Invariant for Truth {
     }
 }
 
-/// Whether the index says that a path, or a directory above it, could not be read. That is told, and left alone.
-fn is_unknown(index: &Snapshot, scene: &dyn Scene, end: &End, path: &str) -> bool {
-    let kind = |path: &str| -> Option<EntryKind> {
-        let owner = scene.plan().device(&end.device)?;
-        let location = scene.location_id(owner, &end.place.location)?;
-        let tree = index.tree(scene.id_of(owner), location).ok()?;
-        let row = index.entry(tree, &EntryPath::from_slashes(path.as_bytes()).ok()?).ok()??;
-        Some(row.state.present()?.kind.clone())
-    };
-    let above = path.match_indices('/').map(|(at, _)| &path[..at]);
-    above.chain([path]).any(|path| matches!(kind(path), Some(EntryKind::Unknown(_))))
+impl Truth {
+    /// A node changed a path: whichever conduits' jobs are at work there did it.
+    fn changed(&mut self, device: usize, location: &str, path: &str, now: Millis) {
+        let names = |places: &[(String, String)]| {
+            places.iter().any(|(of, at)| of == location && (at == path || is_below(at, path) || is_below(path, at)))
+        };
+        let jobs = self.at_work.iter().filter(|((of, _), places)| *of == device && names(places));
+        let conduits: Vec<ConduitId> = jobs.map(|((_, job), _)| job.conduit).collect();
+        let paths = self.by_jobs.entry((device, location.to_owned())).or_default();
+        paths.extend(conduits.into_iter().map(|conduit| ((path.to_owned(), conduit), now)));
+    }
+
+    /// Whether a job of another conduit has changed a path, or anything above or below it, since then.
+    fn others_changed(&self, (device, location): (usize, &str), path: &str, conduit: ConduitId, since: Millis) -> bool {
+        let Some(paths) = self.by_jobs.get(&(device, location.to_owned())) else { return false };
+        paths.iter().any(|((at, of), when)| {
+            *of != conduit && *when >= since && (at == path || is_below(at, path) || is_below(path, at))
+        })
+    }
 }

@@ -112,7 +112,13 @@ impl World {
                 self.input(index, Input::Root { location, state, watched });
             }
             Output::CloseRoot { .. } => self.trace.push((index, "close root".to_owned())),
-            Output::Drain { location, barrier } => self.input(index, Input::Drained { location, barrier }),
+            Output::Drain { location, barrier } => {
+                let late = std::mem::take(&mut self.tree(index, location).late);
+                if !late.is_empty() {
+                    self.input(index, Input::Hints { location, paths: late, overflow: false });
+                }
+                self.input(index, Input::Drained { location, barrier });
+            }
             Output::Scan { location, scope, .. } => {
                 let node = &self.nodes[index];
                 let tree = &node.trees[&location];

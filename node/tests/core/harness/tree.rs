@@ -7,7 +7,9 @@ use tidegate::core::io::{ScanScope, Seen, Work, Written};
 use tidegate_protocol::file_sync::{Action, ItemOutcome, PreImage, SkipReason};
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{DeviceId, LocationId};
-use tidegate_protocol::index::{EntryKind, FileFacts, IgnoreRules, Observation, Observed, StatMark, Version};
+use tidegate_protocol::index::{
+    EntryKind, FileFacts, IgnoreRules, Observation, Observed, StatMark, UnknownCause, Version,
+};
 use tidegate_protocol::path::EntryPath;
 use tidegate_protocol::wire::Finding;
 use tidegate_storage::disk::{Bin, FileKind, TrashListing, Trashed};
@@ -26,6 +28,10 @@ pub(crate) struct Tree {
     pub(crate) things: BTreeMap<EntryPath, Thing>,
     pub(crate) present: bool,
     pub(crate) watched: bool,
+    /// Paths that cannot be read.
+    pub(crate) unread: BTreeSet<EntryPath>,
+    /// Changes that the watcher names only when it is asked.
+    pub(crate) late: Vec<EntryPath>,
     pub(crate) trash: Vec<(EntryPath, Vec<u8>)>,
     /// The bin of each thing in the trash, and the bin that is filled now.
     pub(crate) bins: Vec<Bin>,
@@ -39,6 +45,8 @@ impl Tree {
             things: BTreeMap::new(),
             present: true,
             watched: true,
+            unread: BTreeSet::new(),
+            late: Vec::new(),
             trash: Vec::new(),
             bins: Vec::new(),
             bin: Bin { conduit: String::new(), generation: 0 },
@@ -98,7 +106,9 @@ impl Tree {
         };
         let mut seen = Vec::new();
         for path in all.into_iter().filter(|path| inside(path) && !rules.hides(path)) {
-            let now = self.things.get(path).map(look);
+            let unread = || (EntryKind::Unknown(UnknownCause::Unreadable), None);
+            let now =
+                self.things.get(path).map(|thing| if self.unread.contains(path) { unread() } else { look(thing) });
             let observed = match (now, known.get(path)) {
                 (Some(now), Some(known)) if now == *known => continue,
                 (Some((kind, mark)), _) => Observed::Present(kind, mark),
