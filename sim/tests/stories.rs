@@ -231,6 +231,52 @@ holds = ["first"]
     );
 }
 
+#[test]
+fn what_is_pinned_stays_and_what_is_fetched_stays_for_a_while() {
+    check(
+        r#"
+devices = ["home", "phone"]
+steps = [
+  "60s home pins pics 2025",
+  "120s phone fetches pics 2024/c.raw stays=2m",
+  "300s home unpins pics 2025",
+]
+until = "6m"
+[files]
+"home:Pics/2026/a.raw" = "a"
+"home:Pics/2025/b.raw" = "b"
+"home:Pics/2024/c.raw" = "c"
+"home:Pics/2024/d.raw" = "d"
+[[conduit]]
+name = "pics"
+from = "home:Pics"
+to = "phone:Pics"
+mode = "selective"
+select = ["2026"]
+runs = "every 10s"
+[[expect]]
+at = "50s"
+tree = "phone:Pics"
+files = { "2026/a.raw" = "a" }
+[[expect]]
+at = "110s"
+tree = "phone:Pics"
+files = { "2026/a.raw" = "a", "2025/b.raw" = "b" }
+[[expect]]
+at = "170s"
+tree = "phone:Pics"
+files = { "2026/a.raw" = "a", "2025/b.raw" = "b", "2024/c.raw" = "c" }
+[[expect]]
+at = "290s"
+tree = "phone:Pics"
+files = { "2026/a.raw" = "a", "2025/b.raw" = "b" }
+[[expect]]
+tree = "phone:Pics"
+files = { "2026/a.raw" = "a" }
+"#,
+    );
+}
+
 /// Time begins at 22:13:20 in UTC, a few simulated seconds of which are spent on pairing.
 #[test]
 fn a_limit_by_time_of_day_takes_effect_at_its_hour_in_the_middle_of_a_file() {

@@ -3,7 +3,17 @@
 use std::thread;
 
 use tidegate_tests::corpus::Corpus;
-use tidegate_tests::corpus::judge::{Ground, Judged, Table, scenario_verdict};
+use tidegate_tests::corpus::judge::{Ground, Judged, Table, scenario_verdict, topology_verdict};
+use tidegate_tests::corpus::model::TopologyRow;
+
+#[test]
+fn every_topology_ends_as_it_must_on_simulated_devices() {
+    let corpus = Corpus::load().unwrap_or_else(|error| panic!("{error}"));
+    let judged = |row: &TopologyRow| Judged { id: row.id.clone(), verdict: topology_verdict(row, &Ground::Sim) };
+    let table = Table(corpus.topology.iter().map(judged).collect());
+    println!("{table}");
+    assert_eq!(table.sums(), (corpus.topology.len(), 0, 0), "{table}");
+}
 
 /// Rows are independent: as many at the same time as there are processors.
 #[test]

@@ -203,6 +203,24 @@ pub enum Deed {
     },
     /// The newest generation of a conduit is undone.
     Undo(String),
+    /// A path stays on the target of a selective conduit whatever is chosen, or does not any more.
+    Pin {
+        /// The conduit.
+        conduit: String,
+        /// Below its roots.
+        path: String,
+        /// Stays.
+        pinned: bool,
+    },
+    /// A path is brought to the target of a selective conduit for a while.
+    Fetch {
+        /// The conduit.
+        conduit: String,
+        /// Below its roots.
+        path: String,
+        /// For how long it stays.
+        stays: Millis,
+    },
     /// A location is scanned.
     Rescan {
         /// The location.
@@ -272,6 +290,9 @@ impl Deed {
             Self::Pause(_, false) => "resumes",
             Self::Resolve { .. } => "resolves",
             Self::Undo(_) => "undoes",
+            Self::Pin { pinned: true, .. } => "pins",
+            Self::Pin { pinned: false, .. } => "unpins",
+            Self::Fetch { .. } => "fetches",
             Self::Rescan { .. } => "rescans",
             Self::Rules(..) => "ignores",
         }
@@ -322,6 +343,8 @@ impl Deed {
             | Self::Pause(..)
             | Self::Resolve { .. }
             | Self::Undo(_)
+            | Self::Pin { .. }
+            | Self::Fetch { .. }
             | Self::Rescan { .. }
             | Self::Rules(..) => Doer::Operator,
         }
@@ -398,6 +421,8 @@ impl Deed {
             | Self::Approve(conduit)
             | Self::Pause(conduit, _)
             | Self::Resolve { conduit, .. }
+            | Self::Pin { conduit, .. }
+            | Self::Fetch { conduit, .. }
             | Self::Undo(conduit) => Some(conduit),
             _ => None,
         }
@@ -488,6 +513,10 @@ impl fmt::Display for Deed {
             | Self::Undo(name) => write!(f, " {}", quoted(name)),
             Self::Resolve { conduit, path, keep } => {
                 write!(f, " {} {} keep={keep}", quoted(conduit), quoted(path))
+            }
+            Self::Pin { conduit, path, .. } => write!(f, " {} {}", quoted(conduit), quoted(path)),
+            Self::Fetch { conduit, path, stays } => {
+                write!(f, " {} {} stays={stays}", quoted(conduit), quoted(path))
             }
             Self::Rescan { location, deep } => write!(f, " {}{}", quoted(location), if *deep { " deep" } else { "" }),
             Self::Rules(location, rules) => {

@@ -125,7 +125,12 @@ fn conduits(draw: &mut Stream, profile: &Profile, plan: &mut Plan) {
             if !both && draw.chance(800_000) {
                 plan.locations[target].files.clear();
             }
-            let mode = if both { SyncMode::Bidirectional } else { SyncMode::Mirror };
+            let selective = !both && profile.selective_percent > 0 && draw.below(100) < profile.selective_percent;
+            let mode = match (both, selective) {
+                (true, _) => SyncMode::Bidirectional,
+                (false, true) => SyncMode::Selective,
+                (false, false) => SyncMode::Mirror,
+            };
             conduit(&mut draw, (source, target), mode, profile, plan);
         }
     }
@@ -165,8 +170,10 @@ fn conduit(draw: &mut Stream, ends: (usize, usize), mode: SyncMode, profile: &Pr
         SyncMode::Bidirectional if draw.below(100) < profile.strategy_percent => {
             STRATEGIES[draw.index(STRATEGIES.len())]
         }
+        SyncMode::Selective if draw.below(100) < profile.strategy_percent => ConflictStrategy::SourceWins,
         SyncMode::Bidirectional | SyncMode::Mirror | SyncMode::Selective => ConflictStrategy::CreateConflictFile,
     };
+    let select = if mode == SyncMode::Selective { selection(draw) } else { Vec::new() };
     plan.conduits.push(ConduitPlan {
         name: format!("c{}", plan.conduits.len() + 1),
         source: end(ends.0),
@@ -176,7 +183,7 @@ fn conduit(draw: &mut Stream, ends: (usize, usize), mode: SyncMode, profile: &Pr
         delete_mode,
         strategy,
         limit: BandwidthLimit::default(),
-        select: Vec::new(),
+        select,
         approves: true,
     });
 }
@@ -307,6 +314,8 @@ fn fault(draw: &mut Stream, verb: &str, device: usize, plan: &Plan) -> Option<De
     let conduits: Vec<&ConduitPlan> =
         plan.conduits.iter().filter(|c| c.source.device == *name || c.target.device == *name).collect();
     let conduit = (!conduits.is_empty()).then(|| conduits[draw.index(conduits.len())].name.clone());
+    let chosen: Vec<&&ConduitPlan> = conduits.iter().filter(|c| c.mode == SyncMode::Selective).collect();
+    let selective = (!chosen.is_empty()).then(|| chosen[draw.index(chosen.len())].name.clone());
     let span = Millis(draw.range(1, 240) * 1_000);
     let off = Millis(draw.range(100, 120_000));
     Some(match verb {
@@ -346,10 +355,27 @@ fn fault(draw: &mut Stream, verb: &str, device: usize, plan: &Plan) -> Option<De
         "pauses" => Deed::Pause(conduit?, draw.chance(500_000)),
         "syncs" => Deed::Sync(conduit?),
         "approves" => Deed::Approve(conduit?),
+        "pins" => Deed::Pin { conduit: selective?, path: piece(draw), pinned: draw.chance(700_000) },
+        "fetches" => Deed::Fetch { conduit: selective?, path: piece(draw), stays: Millis(draw.range(1, 24) * HOUR_MS) },
         "rescans" => Deed::Rescan { location, deep: draw.chance(500_000) },
         "ignores" => Deed::Rules(location, if draw.chance(500_000) { vec!["*.md".to_owned()] } else { Vec::new() }),
         _ => return None,
     })
+}
+
+/// Subtrees, files and patterns, of which a target holds what is below or like one of them.
+fn selection(draw: &mut Stream) -> Vec<String> {
+    let known = ["docs", "docs/old", "src", "pics 2026", "*.txt", "a.txt", "notes.md", "*.raw", "."];
+    let mut select: Vec<String> = (0..draw.range(1, 3)).map(|_| known[draw.index(known.len())].to_owned()).collect();
+    select.sort();
+    select.dedup();
+    select
+}
+
+/// A file, or a directory with all below it.
+fn piece(draw: &mut Stream) -> String {
+    let dir = DIRS[draw.index(DIRS.len())];
+    if draw.chance(300_000) && !dir.is_empty() { dir.to_owned() } else { path(draw) }
 }
 
 fn path(draw: &mut Stream) -> String {

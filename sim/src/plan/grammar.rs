@@ -7,14 +7,14 @@ use std::ops::Range;
 use std::str::FromStr;
 
 use serde::Deserialize;
-use tidegate_protocol::path::DirPath;
+use tidegate_protocol::path::{DirPath, EntryPath};
 
 use super::deed::{Content, Deed, Keep, Place, Style};
 use super::words::{LineError, Word, Words, nearest, read};
 use super::{Millis, Step};
 
 /// Every verb, with its form.
-pub const VERBS: [(&str, &str); 45] = [
+pub const VERBS: [(&str, &str); 48] = [
     ("writes", "writes LOCATION/PATH 'text' | bytes=N [style=truncate|temp|append|slow:2m|stealth]"),
     ("deletes", "deletes LOCATION/PATH"),
     ("renames", "renames LOCATION/OLD LOCATION/NEW"),
@@ -58,12 +58,17 @@ pub const VERBS: [(&str, &str); 45] = [
     ("resumes", "resumes CONDUIT"),
     ("resolves", "resolves CONDUIT PATH keep=source|target|both"),
     ("undoes", "undoes CONDUIT"),
+    ("pins", "pins CONDUIT PATH"),
+    ("unpins", "unpins CONDUIT PATH"),
+    ("fetches", "fetches CONDUIT PATH [stays=1d]"),
     ("rescans", "rescans LOCATION [deep]"),
     ("ignores", "ignores LOCATION PATTERN…"),
 ];
 
 /// How long a fault lasts if nothing is said.
 const SPAN: Millis = Millis(30_000);
+/// How long what was fetched stays if nothing is said.
+const STAYS: Millis = Millis(24 * 3_600_000);
 /// How long a device is off if nothing is said.
 const OFF: Millis = Millis(10_000);
 
@@ -198,6 +203,14 @@ fn arguments(verb: &str, words: &mut Words) -> Result<Deed, LineError> {
             keep: words.option("keep")?.unwrap_or(Keep::Both),
         },
         "undoes" => Deed::Undo(text(words, conduit)?),
+        "pins" | "unpins" => {
+            let (conduit, path) = (text(words, conduit)?, chosen(words)?);
+            Deed::Pin { conduit, path, pinned: verb == "pins" }
+        }
+        "fetches" => {
+            let (conduit, path) = (text(words, conduit)?, chosen(words)?);
+            Deed::Fetch { conduit, path, stays: words.option("stays")?.unwrap_or(STAYS) }
+        }
         "rescans" => Deed::Rescan { location: text(words, location)?, deep: flag(words, "deep")? },
         "ignores" => {
             let location = text(words, location)?;
@@ -238,6 +251,15 @@ fn pair(words: &mut Words) -> Result<(Place, Place), LineError> {
 
 fn below(words: &mut Words) -> Result<Place, LineError> {
     below_of(&words.next("LOCATION/PATH")?)
+}
+
+/// A path below the roots of a conduit.
+fn chosen(words: &mut Words) -> Result<String, LineError> {
+    let word = words.next("a path below the conduit's roots")?;
+    match EntryPath::from_slashes(word.text.as_bytes()) {
+        Ok(_) => Ok(word.text),
+        Err(error) => Err(LineError::new(word.at, format!("`{}` is no path below the roots: {error}", word.text))),
+    }
 }
 
 /// A path that is not the root.
@@ -391,6 +413,9 @@ mod tests {
             "00:00:01 a resumes c",
             "00:00:01 a resolves c 'd/a b' keep=target",
             "00:00:01 a undoes c",
+            "00:00:01 a pins c 'd/a b'",
+            "00:00:01 a unpins c d",
+            "00:00:01 a fetches c d/a stays=1h",
             "00:00:01 a rescans L deep",
             "00:00:01 a ignores L *.tmp 'a b'",
         ];

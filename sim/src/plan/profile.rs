@@ -34,11 +34,14 @@ pub struct Profile {
     /// Of a hundred conduits, how many are bidirectional.
     #[serde(default)]
     pub bidirectional_percent: u64,
+    /// Of a hundred conduits that are not bidirectional, how many are selective.
+    #[serde(default)]
+    pub selective_percent: u64,
     /// Where every conduit is bidirectional: of a hundred pairs of locations that have none between them, how many get
     /// one, so that there are triangles and rings.
     #[serde(default)]
     pub ring_percent: u64,
-    /// Of a hundred bidirectional conduits, how many have another conflict strategy than that which keeps both.
+    /// Of a hundred bidirectional or selective conduits, how many have another conflict strategy than that which keeps both.
     #[serde(default)]
     pub strategy_percent: u64,
     /// Of a hundred devices, how many have a quirk (folding names, coarse times, no exchange, reused inodes).
@@ -60,7 +63,7 @@ pub struct Weather {
 }
 
 /// The profiles that ship, by name.
-pub const BUILT_IN: [(&str, &str); 7] = [
+pub const BUILT_IN: [(&str, &str); 8] = [
     ("idle", include_str!("../../../configs/sim/idle.toml")),
     ("light", include_str!("../../../configs/sim/light.toml")),
     ("dense", include_str!("../../../configs/sim/dense.toml")),
@@ -68,6 +71,7 @@ pub const BUILT_IN: [(&str, &str); 7] = [
     ("heavy", include_str!("../../../configs/sim/heavy.toml")),
     ("ten-devices", include_str!("../../../configs/sim/ten-devices.toml")),
     ("two-way", include_str!("../../../configs/sim/two-way.toml")),
+    ("selective", include_str!("../../../configs/sim/selective.toml")),
 ];
 
 /// Why a profile cannot be used.
@@ -75,7 +79,7 @@ pub const BUILT_IN: [(&str, &str); 7] = [
 pub enum ProfileError {
     /// Not built in.
     #[error(
-        "there is no profile `{0}`; there are idle, light, dense, standard, heavy, ten-devices and two-way, or a file by its path"
+        "there is no profile `{0}`; there are idle, light, dense, standard, heavy, ten-devices, two-way and selective, or a file by its path"
     )]
     Unknown(String),
     /// Not a profile.

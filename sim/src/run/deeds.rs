@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use tidegate::core::command::Command;
 use tidegate_protocol::file_sync::Decision;
+use tidegate_protocol::path::EntryPath;
 use tidegate_storage::disk::FileKind;
 
 use super::operator::Call;
@@ -303,6 +304,17 @@ impl Run<'_> {
             }
             Deed::Undo(conduit) => {
                 self.call(device, Command::History { conduit: conduit.clone() }, Call::Undo(conduit.clone()));
+                true
+            }
+            Deed::Pin { conduit, path, pinned } => {
+                let path = EntryPath::from_slashes(path.as_bytes()).expect("it was read as a path");
+                let command = Command::Pin { conduit: conduit.clone(), path, pinned: *pinned };
+                self.call(device, command, Call::Whatever);
+                true
+            }
+            Deed::Fetch { conduit, path, stays } => {
+                let (conduit, path, for_ms) = (Some(conduit.clone()), path.clone(), stays.0);
+                self.call(device, Command::Fetch { conduit, path, for_ms }, Call::Whatever);
                 true
             }
             Deed::Rescan { location, deep } => {

@@ -14,7 +14,7 @@ use super::gate::GateRow;
 use super::model::{ModelWorld, TopologyRow};
 use super::real::{Pair, RealWorld};
 use super::runner::failures;
-use super::sim::SimWorld;
+use super::sim::{SimNet, SimWorld};
 
 /// Where rows are judged.
 pub enum Ground<'a> {
@@ -92,10 +92,7 @@ pub fn judge(text: &str, ground: &mut Ground<'_>, mut shown: impl FnMut(&Judged)
                 "scenario" => read(row).map_or_else(|bad| bad, |scenario| scenario_verdict(&scenario, ground)),
                 "gate" => read(row).map_or_else(|bad| bad, |row: GateRow| compare(&row.answer(), &row.expect)),
                 "config" => read(row).map_or_else(|bad| bad, |row: ConfigRow| compare(&row.answer(), &row.expect)),
-                "topology" if matches!(ground, Ground::Model) => {
-                    read(row).map_or_else(|bad| bad, |row: TopologyRow| ran(|| row.failures()))
-                }
-                "topology" => Verdict::NotApplicable("several conduits over more than two nodes".to_owned()),
+                "topology" => read(row).map_or_else(|bad| bad, |row: TopologyRow| topology_verdict(&row, ground)),
                 other => Verdict::Failed(vec![format!("no such kind of row: {other}")]),
             };
             let id = row.get("id").and_then(toml::Value::as_str).unwrap_or("?").to_owned();
@@ -115,6 +112,15 @@ fn compare(answer: &str, expected: &str) -> Verdict {
         return Verdict::Passed;
     }
     Verdict::Failed(vec![format!("answered {answer}, expected {expected}")])
+}
+
+/// Judges a row of several conduits.
+pub fn topology_verdict(row: &TopologyRow, ground: &Ground<'_>) -> Verdict {
+    match ground {
+        Ground::Model => ran(|| row.failures()),
+        Ground::Sim => ran(|| row.failures_on(&mut SimNet::new(row))),
+        Ground::Real(_) => Verdict::NotApplicable("several conduits over more than two nodes".to_owned()),
+    }
 }
 
 /// Judges a scenario.

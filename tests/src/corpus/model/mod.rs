@@ -21,7 +21,7 @@ pub(super) use disk::Disk;
 pub(super) use link::halt_name;
 use link::{End, Link};
 use scan::Index;
-pub use topology::TopologyRow;
+pub use topology::{Net, Pair as TopologyPair, TopologyRow};
 
 /// Two ends in memory.
 pub struct ModelWorld {

@@ -1,4 +1,4 @@
-//! Several conduits over several disks in memory, one after the other.
+//! Rows of several conduits, run one after the other: over disks in memory, or any other [`Net`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,11 +41,16 @@ pub struct TopologyRow {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pair {
+    /// Its name.
     pub id: String,
+    /// The endpoint that it comes from.
     pub source: String,
+    /// The endpoint that it goes to.
     pub target: String,
+    /// What "in step" means.
     #[serde(default)]
     pub mode: Mode,
+    /// What becomes of conflicts.
     #[serde(default)]
     pub strategy: Strategy,
 }
@@ -76,7 +81,21 @@ impl TryFrom<Vec<String>> for Step {
     }
 }
 
-/// All disks and conduits of a row.
+/// Ends and the conduits between them, by their places in a row.
+pub trait Net {
+    /// Somebody edits an end.
+    fn edit(&mut self, end: usize, edit: &Edit);
+    /// One generation of a conduit; whether it found nothing to do.
+    fn sync(&mut self, at: usize) -> bool;
+    /// A conduit forgets what its ends have agreed on.
+    fn reset(&mut self, at: usize);
+    /// What is on an end.
+    fn tree(&self, end: usize) -> Tree;
+    /// All conflicts that were met.
+    fn met(&mut self) -> BTreeSet<(String, Kind)>;
+}
+
+/// All disks and conduits of a row, in memory.
 struct World {
     ends: Vec<End>,
     links: Vec<Link>,
@@ -87,35 +106,44 @@ struct World {
 }
 
 impl TopologyRow {
-    /// Everything that is not as the row expects it.
+    /// Everything that is not as the row expects it, on disks in memory.
     pub fn failures(&self) -> Vec<String> {
-        let mut world = World::new(self);
+        self.failures_on(&mut World::new(self))
+    }
+
+    /// Everything that is not as the row expects it.
+    pub fn failures_on(&self, net: &mut impl Net) -> Vec<String> {
         let mut failures = Vec::new();
         for step in &self.steps {
             match step {
-                Step::On { endpoint, edit } => {
-                    world.clock_s += 1;
-                    let clock_s = world.clock_s;
-                    world.ends[self.endpoint(endpoint)].disk.edit(edit, clock_s);
-                }
-                Step::Sync { conduit } => drop(world.sync(self.conduit(conduit))),
-                Step::Reset { conduit } => world.links[self.conduit(conduit)].forget(),
-                Step::Settle if !world.settles() => failures.push("the conduits do not come to rest".to_owned()),
+                Step::On { endpoint, edit } => net.edit(self.endpoint(endpoint), edit),
+                Step::Sync { conduit } => drop(net.sync(self.conduit(conduit))),
+                Step::Reset { conduit } => net.reset(self.conduit(conduit)),
+                Step::Settle if !self.settles(net) => failures.push("the conduits do not come to rest".to_owned()),
                 Step::Settle => {}
             }
         }
         for (at, name) in self.endpoints.iter().enumerate() {
-            let tree = with_placeholders(&world.ends[at].disk.tree());
+            let tree = with_placeholders(&net.tree(at));
             let expected = self.expect.as_ref().and_then(|expect| expect.get(name)).or(self.expect_all.as_ref());
             if expected.is_some_and(|expected| *expected != tree) {
                 failures.push(format!("{name} is {tree:?}, expected {expected:?}"));
             }
         }
         let expected: BTreeSet<_> = self.conflicts.iter().cloned().collect();
-        if world.met != expected {
-            failures.push(format!("conflicts {:?}, expected {expected:?}", world.met));
+        let met = net.met();
+        if met != expected {
+            failures.push(format!("conflicts {met:?}, expected {expected:?}"));
         }
         failures
+    }
+
+    /// All conduits in order until none has anything to do.
+    fn settles(&self, net: &mut impl Net) -> bool {
+        (0..ROUNDS_MAX).any(|_| {
+            let quiet: Vec<bool> = (0..self.conduits.len()).map(|at| net.sync(at)).collect();
+            quiet.into_iter().all(|quiet| quiet)
+        })
     }
 
     fn endpoint(&self, name: &str) -> usize {
@@ -158,8 +186,14 @@ impl World {
         }
         Self { ends, links, pairs, met: BTreeSet::new(), clock_s: 1_000 }
     }
+}
 
-    /// One generation; whether it found nothing to do.
+impl Net for World {
+    fn edit(&mut self, end: usize, edit: &Edit) {
+        self.clock_s += 1;
+        self.ends[end].disk.edit(edit, self.clock_s);
+    }
+
     fn sync(&mut self, at: usize) -> bool {
         let mut ends = both(&mut self.ends, self.pairs[at]);
         let report = self.links[at].generation(&mut ends, &[], false, &mut self.clock_s);
@@ -167,12 +201,16 @@ impl World {
         !report.planned
     }
 
-    /// All conduits in order until none has anything to do.
-    fn settles(&mut self) -> bool {
-        (0..ROUNDS_MAX).any(|_| {
-            let quiet: Vec<bool> = (0..self.links.len()).map(|at| self.sync(at)).collect();
-            quiet.into_iter().all(|quiet| quiet)
-        })
+    fn reset(&mut self, at: usize) {
+        self.links[at].forget();
+    }
+
+    fn tree(&self, end: usize) -> Tree {
+        self.ends[end].disk.tree()
+    }
+
+    fn met(&mut self) -> BTreeSet<(String, Kind)> {
+        self.met.clone()
     }
 }
 

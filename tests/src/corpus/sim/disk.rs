@@ -27,7 +27,7 @@ const NS_PER_S: i64 = 1_000_000_000;
 /// One location's directory.
 pub(super) struct SimDisk {
     pub(super) disk: Disk,
-    clock_s: i64,
+    pub(super) clock_s: i64,
 }
 
 /// What could not be done to a disk ends the scenario.

@@ -6,6 +6,7 @@
 
 mod disk;
 mod moments;
+mod topology;
 
 use std::collections::BTreeSet;
 
@@ -31,6 +32,7 @@ use super::model::halt_name;
 use super::runner::{Contents, Report, Tree, World};
 use disk::{ROOT, SimDisk};
 use moments::Moments;
+pub use topology::SimNet;
 
 /// How long the gate may stay closed, in milliseconds.
 const WAIT_MS: u64 = 60_000;
