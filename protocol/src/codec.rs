@@ -4,6 +4,8 @@
 //! value. Here a decoded value must encode to exactly the bytes it came from; anything else is refused.
 //! Wire types have no maps and no recursion, and callers bound the input length before they call.
 
+use std::io::{self, Write};
+
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Why bytes were refused.
@@ -25,12 +27,12 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     postcard::to_stdvec(value).expect("our types have no unsized sequences and memory is infallible")
 }
 
-/// Encodes `value` into a hasher, for values too large to encode in memory first.
-pub fn encode_to<T: Serialize + ?Sized>(value: &T, hasher: &mut blake3::Hasher) {
+/// Encodes `value` into a hasher or a file, for values too large to encode in memory first.
+pub fn encode_to<T: Serialize + ?Sized>(value: &T, into: &mut impl Write) -> io::Result<()> {
     // postcard writes field by field, and a hasher is slow on single bytes.
-    let mut buffered = std::io::BufWriter::with_capacity(64 << 10, hasher);
-    postcard::to_io(value, &mut buffered).expect("our types have no unsized sequences and a hasher takes every byte");
-    std::io::Write::flush(&mut buffered).expect("a hasher takes every byte");
+    let mut buffered = io::BufWriter::with_capacity(64 << 10, into);
+    postcard::to_io(value, &mut buffered).map_err(io::Error::other)?;
+    buffered.flush()
 }
 
 /// Decodes a value that fills `bytes` exactly and canonically.

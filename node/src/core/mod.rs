@@ -38,6 +38,7 @@ mod locations;
 mod membership;
 mod names;
 mod offers;
+mod opening;
 pub mod past;
 mod people;
 mod progress;

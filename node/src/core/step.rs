@@ -15,8 +15,9 @@ use tidegate_storage::disk::RootIdentity;
 use tidegate_storage::store::{AuthorState, Change, JobRecord, Store, Txn};
 
 use super::CoreError;
-use super::file_sync::{ItemSkipped, installed_bytes};
+use super::file_sync::ItemSkipped;
 use super::io::Output;
+use super::opening::installed_bytes;
 use crate::env::Now;
 
 /// Items read at a time when a whole job is walked.

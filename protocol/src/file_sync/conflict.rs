@@ -155,7 +155,7 @@ impl Conflict {
     ) -> ContentHash {
         let mut hasher = blake3::Hasher::new_derive_key("tidegate 2026-11 facts of a conflict v1");
         for row in rows {
-            codec::encode_to(&row, &mut hasher);
+            codec::encode_to(&row, &mut hasher).expect("a hasher takes every byte");
         }
         ContentHash::from_bytes(*hasher.finalize().as_bytes())
     }

@@ -269,7 +269,7 @@ impl Plan {
         skips.sort();
         let mut plan = Self { id: PlanId([0; 32]), conduit, definition, heads, operations, halts, skips, totals };
         let mut hasher = blake3::Hasher::new_derive_key("tidegate 2026-11 plan id v2");
-        codec::encode_to(&plan, &mut hasher);
+        codec::encode_to(&plan, &mut hasher).expect("a hasher takes every byte");
         plan.id = PlanId(*hasher.finalize().as_bytes());
         plan
     }

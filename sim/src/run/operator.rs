@@ -4,6 +4,7 @@ use tidegate::core::command::{Choice, Command, ConduitChange, Reply};
 use tidegate_protocol::file_sync::Decision;
 
 use super::Run;
+use crate::checkers::Scene;
 use crate::world::Answer;
 
 /// How often the operator looks at the conduits, in milliseconds.
@@ -30,10 +31,19 @@ pub(super) enum Call {
 }
 
 impl Run<'_> {
-    /// Looks at every conduit that is approved, on the device that runs it.
+    /// Looks at every conduit that is approved, on the device that runs it. One of which an end is gone for good, as its
+    /// device has lost its index, is left alone: no approval would ever do anything.
     pub(super) fn operate(&mut self) {
         for (at, conduit) in self.plan.conduits.iter().enumerate().filter(|(_, conduit)| conduit.approves) {
             let device = self.device_named(&conduit.source.device);
+            let view = self.view();
+            let stands = [&conduit.source, &conduit.target].into_iter().all(|end| {
+                let device = self.device_named(&end.device);
+                view.takes_part(device) && view.holds(device, &end.place.location)
+            });
+            if !stands {
+                continue;
+            }
             let waiting = self.calls.values().any(|call| *call == Call::Look(at));
             if !waiting {
                 self.call(device, Command::Conduit(conduit.name.clone()), Call::Look(at));

@@ -97,13 +97,13 @@ impl Reader {
 
     /// A plan by its id.
     pub fn plan(&self, id: &PlanId) -> Result<Option<StoredPlan>, StoreError> {
-        let Some(plan) = self.record(Table::Plans, &plan_key(id))? else { return Ok(None) };
-        Ok(Some(StoredPlan { plan, approved_ms: self.approval(id)? }))
+        let Some(plan) = self.long(Table::Plans, &plan_key(id))? else { return Ok(None) };
+        Ok(Some(StoredPlan { plan: record::decode(&plan)?, approved_ms: self.approval(id)? }))
     }
 
     /// A plan by its id, without what it copies.
     pub fn plan_rest(&self, id: &PlanId) -> Result<Option<PlanRest>, StoreError> {
-        self.record(Table::Plans, &plan_key(id))
+        self.long(Table::Plans, &plan_key(id))?.map(|plan| record::decode(&plan)).transpose()
     }
 
     /// When a plan was approved, in milliseconds, without reading the plan.
@@ -116,7 +116,9 @@ impl Reader {
         let mut ids = Vec::new();
         let all = (Bound::Unbounded, Bound::Unbounded);
         self.walk(Table::Plans, all, Order::Forward, &mut |key, _| {
-            ids.push(record::decode(key)?);
+            if let Some(id) = super::long::first_of(key) {
+                ids.push(record::decode(id)?);
+            }
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(ids)
@@ -158,7 +160,7 @@ impl Txn {
 
     /// Stores a plan under its id.
     pub fn put_plan(&mut self, plan: &Plan) -> Result<(), StoreError> {
-        self.put(Table::Plans, &plan_key(&plan.id), &record::encode(plan))
+        self.put_long(Table::Plans, &plan_key(&plan.id), plan)
     }
 
     /// Records that a person approved a plan.
@@ -168,7 +170,7 @@ impl Txn {
 
     /// Forgets a plan and its approval.
     pub fn remove_plan(&mut self, id: &PlanId) -> Result<(), StoreError> {
-        self.remove(Table::Plans, &plan_key(id))?;
+        self.remove_prefix(Table::Plans, &plan_key(id))?;
         self.remove(Table::Approvals, &plan_key(id))?;
         Ok(())
     }

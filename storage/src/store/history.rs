@@ -18,9 +18,6 @@ use super::{Order, Reader, Txn, record};
 /// Rows in one record.
 const CHUNK: usize = 1024;
 
-/// Bytes of inputs in one record.
-const INPUT_BYTES: usize = 256 << 10;
-
 /// Whose rows, as a byte of their keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
@@ -64,12 +61,7 @@ impl Reader {
 
     /// What a generation was decided from, as the layer above wrote it.
     pub fn generation_inputs(&self, conduit: ConduitId, number: u64) -> Result<Option<Vec<u8>>, StoreError> {
-        let mut inputs = None;
-        self.walk_prefix(Table::Deciding, &key(conduit, number, Part::Inputs), Order::Forward, &mut |_, value| {
-            inputs.get_or_insert_with(Vec::new).extend_from_slice(value);
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(inputs)
+        self.long(Table::Deciding, &key(conduit, number, Part::Inputs))
     }
 
     fn part<T: DeserializeOwned>(&self, conduit: ConduitId, number: u64, part: Part) -> Result<Vec<T>, StoreError> {
@@ -102,11 +94,7 @@ impl Txn {
 
     /// Keeps what a generation was decided from.
     pub fn put_generation_inputs(&mut self, conduit: ConduitId, number: u64, inputs: &[u8]) -> Result<(), StoreError> {
-        for (at, chunk) in inputs.chunks(INPUT_BYTES).enumerate() {
-            let key = chunk_key(conduit, number, Part::Inputs, at);
-            self.put(Table::Deciding, &key, chunk)?;
-        }
-        Ok(())
+        self.put_long_bytes(Table::Deciding, &key(conduit, number, Part::Inputs), inputs)
     }
 
     /// Forgets what decided a generation.

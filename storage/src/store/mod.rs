@@ -21,6 +21,7 @@ mod facts;
 mod history;
 mod jobs;
 mod log;
+mod long;
 mod meta;
 pub mod migrate;
 mod open;

@@ -1,8 +1,9 @@
 //! What is never replicated: identity, settings, baselines, plans, generations, jobs.
 
 use tidegate_protocol::file_sync::{
-    Action, BandwidthLimit, Baseline, DeleteMode, Generation, GenerationTotals, Item, ItemOutcome, JobKey, JobKind,
-    JobProgress, JobSpec, JobState, Phase, Plan, PlanTotals, PreImage, Root, Side, SkipReason, SyncOperations,
+    Action, BandwidthLimit, Baseline, DeleteMode, DirectionalOps, Generation, GenerationTotals, Item, ItemOutcome,
+    JobKey, JobKind, JobProgress, JobSpec, JobState, Phase, Plan, PlanTotals, PreImage, Root, Side, SkipReason,
+    SyncOperations,
 };
 use tidegate_protocol::id::ConduitId;
 
@@ -109,6 +110,29 @@ fn outcomes_are_kept_by_item_in_whatever_order_they_come() {
 }
 
 #[test]
+fn a_plan_of_many_pieces_comes_back_whole_and_goes_whole() {
+    let store = memory(1);
+    let mut txn = store.write().unwrap();
+    let mut large = plan();
+    large.operations.source_to_target = DirectionalOps { copies: items(0..40_000), deletes: items(0..3) };
+    large.operations.target_to_source.deletes = items(7..9);
+    assert!(super::super::record::encode(&large).len() > 1 << 20, "several pieces");
+    txn.put_plan(&large).unwrap();
+    txn.put_plan(&large).unwrap();
+    assert_eq!(txn.plan_ids().unwrap(), [large.id]);
+    assert_eq!(txn.plan(&large.id).unwrap().map(|stored| stored.plan), Some(large.clone()));
+    let rest = txn.plan_rest(&large.id).unwrap().unwrap();
+    for side in Side::BOTH {
+        assert_eq!(rest.deletes_on(side), large.operations.on(side).deletes);
+    }
+    // A shorter one under the same id leaves nothing of the longer one.
+    txn.put_plan(&plan()).unwrap();
+    assert_eq!(txn.plan(&plan().id).unwrap().map(|stored| stored.plan), Some(plan()));
+    txn.remove_plan(&plan().id).unwrap();
+    assert_eq!((txn.plan_ids().unwrap(), txn.plan(&large.id).unwrap()), (vec![], None));
+}
+
+#[test]
 fn plans_generations_and_baselines_come_back_as_they_were() {
     let store = memory(1);
     let mut txn = store.write().unwrap();
@@ -119,9 +143,6 @@ fn plans_generations_and_baselines_come_back_as_they_were() {
     assert_eq!(txn.plan_ids().unwrap(), [plan().id]);
     let rest = txn.plan_rest(&plan().id).unwrap().unwrap();
     assert_eq!((rest.id, rest.definition, &rest.halts), (plan().id, plan().definition, &plan().halts));
-    for side in Side::BOTH {
-        assert_eq!(rest.deletes_on(side), plan().operations.on(side).deletes);
-    }
     txn.remove_plan(&plan().id).unwrap();
     assert_eq!((txn.plan(&plan().id).unwrap(), txn.approval(&plan().id).unwrap()), (None, None));
 
