@@ -5,6 +5,7 @@
 //! commit. Notes are facts of that moment; nothing here judges.
 
 use std::collections::BTreeMap;
+use std::ops::{Bound, ControlFlow};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidegate::core::command::{Fault, Reply};
@@ -17,7 +18,7 @@ use tidegate_protocol::id::{ConduitId, DeviceId, Epoch, LocationId};
 use tidegate_protocol::library_sync::{Head, HeadRef, Row};
 use tidegate_protocol::path::EntryPath;
 use tidegate_protocol::wire::{Request, Response};
-use tidegate_storage::store::{Snapshot, Store};
+use tidegate_storage::store::{Order, Snapshot, Store, StoreError, Table, Tables as _};
 
 use crate::backend::PageFile;
 
@@ -233,7 +234,7 @@ impl Watched {
     fn note_output(&self, now: Now, output: &Output) {
         match output {
             Output::Publish(head) | Output::Respond { response: Response::Heads { own: head, .. }, .. } => {
-                self.note(now, Said::Head(Box::new(head.trusted())));
+                self.note(now, Said::Head(Box::new(head.trusted().clone())));
             }
             Output::Respond { response: Response::Rows(rows), .. } => {
                 let epoch = rows.head.trusted().epoch;
@@ -276,11 +277,13 @@ impl Watched {
     /// The newest generation of each conduit that this device runs, and its status.
     fn newest_statuses(&self) -> Statuses {
         let found = self.core.store().read().and_then(|replica| {
-            let mut found = Statuses::new();
-            for conduit in replica.conduits()? {
-                if let Some(newest) = replica.generations(conduit.id, 1)?.pop() {
-                    found.insert(conduit.id, (newest.number, newest.statuses.last().map(|(_, status)| *status)));
+            let (mut found, mut below) = (Statuses::new(), None);
+            // From the last conduit to the first; the last generation of each is the newest.
+            while let Some(conduit) = last_conduit(&replica, below)? {
+                if let Some(newest) = replica.generations(conduit, 1)?.pop() {
+                    found.insert(conduit, (newest.number, newest.statuses.last().map(|(_, status)| *status)));
                 }
+                below = Some(conduit);
             }
             Ok(found)
         });
@@ -297,6 +300,17 @@ impl Watched {
         }
         self.statuses = newest;
     }
+}
+
+/// The last conduit before `below` of which there is a generation.
+fn last_conduit(replica: &Snapshot, below: Option<ConduitId>) -> Result<Option<ConduitId>, StoreError> {
+    let end = below.as_ref().map_or(Bound::Unbounded, |below| Bound::Excluded(&below.as_bytes()[..]));
+    let mut found = None;
+    replica.walk(Table::Generations, (Bound::Unbounded, end), Order::Backward, &mut |key, _| {
+        found = key.first_chunk().map(|id| ConduitId::from_bytes(*id));
+        Ok(ControlFlow::Break(()))
+    })?;
+    Ok(found)
 }
 
 impl Drop for Watched {

@@ -148,7 +148,7 @@ impl Core {
             device,
             locations: ids.iter().map(status).collect(),
             authorized: self.library.members.contains(&device),
-            quarantined: state.as_ref().is_some_and(is_forked),
+            quarantined: state.as_deref().is_some_and(is_forked),
             over_quota: evidence.is_some_and(|evidence| self.is_over_quota(&evidence.head)),
             online: self.library.peers.get(&device).is_some_and(|peer| peer.greeted),
             evidence_age_ms: evidence.map(|evidence| step.now.monotonic_ms - evidence.at_ms),

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_protocol::file_sync::Conduit;
-use tidegate_protocol::id::{ConduitId, DeviceId, LocationId, Nonce};
+use tidegate_protocol::id::{ConduitId, DeviceId, Epoch, LocationId, Nonce, Sequence};
 use tidegate_protocol::library_sync::gate;
 use tidegate_protocol::library_sync::{GateClosed, GateReason, Head, RootState, SignedHead};
 use tidegate_protocol::limits::ANSWER_MS_MAX;
@@ -94,6 +94,8 @@ pub(super) struct HeadsAsked {
     pub(super) nonce: Nonce,
     pub(super) attempt: Option<u64>,
     pub(super) asked: Now,
+    /// The own state that the question tells of.
+    pub(super) tells: Option<(Epoch, Sequence)>,
 }
 
 impl Gate {
@@ -171,6 +173,9 @@ impl Core {
             }
             return Ok(());
         };
+        if let Some(told) = asked.tells {
+            self.library.has_heard(asked.device, told);
+        }
         self.note_addresses(step, &addresses);
         let Some(head) = self.on_heads(step, asked.device, &own, &others)? else { return Ok(()) };
         if head.nonce != Some(asked.nonce) {
@@ -244,14 +249,14 @@ impl Core {
                 self.gate.questions.push(question);
                 continue;
             }
-            let own = self.sign_head(step, Some(question.nonce))?;
+            let own = self.answer_head(step, question.nonce)?;
             let others = step.txn.authors()?.into_iter().filter(|(device, _)| *device != self.me);
             // A device whose key somebody else uses learns of it by the proof.
-            let heads = |state: AuthorState| {
-                let proof = state.fork.into_iter().flat_map(|(one, other)| [one, other]);
-                state.rests.into_iter().chain(proof).collect::<Vec<_>>()
+            let heads = |state: &AuthorState| {
+                let proof = state.fork.iter().flat_map(|(one, other)| [one, other]);
+                state.rests.iter().chain(proof).cloned().collect::<Vec<_>>()
             };
-            let others: Vec<SignedHead> = others.flat_map(|(_, state)| heads(state)).collect();
+            let others: Vec<SignedHead> = others.flat_map(|(_, state)| heads(&state)).collect();
             let generation = question.conduit.map_or(Ok(0), |conduit| step.txn.generation_seen(conduit))?;
             let addresses = self.known_addresses();
             let busy = |(id, _): &(LocationId, u64)| {
@@ -357,7 +362,7 @@ impl Core {
             }
             attempt.asking.insert(device, now);
             let nonce = self.draw.nonce();
-            let about = HeadsAsked { device, nonce, attempt: Some(id), asked: step.now };
+            let about = HeadsAsked { device, nonce, attempt: Some(id), asked: step.now, tells: None };
             let request = Request::Heads { nonce, locations, conduit: Some(conduit.id), own: None };
             self.ask(step, device, request, Asked::Heads(about));
         }

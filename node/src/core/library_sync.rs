@@ -1,7 +1,8 @@
 //! Keeping replicas level: announce, ask, verify, merge.
 //!
 //! A head says what a device has signed; rows follow from whoever holds them. Gossip only makes it quick:
-//! heads are also exchanged on connect, every [`ANTI_ENTROPY_MS`], and on every gate check.
+//! heads are also exchanged on connect, every [`ANTI_ENTROPY_MS`], and on every gate check; and a connected peer that has
+//! not asked for an own change by itself is told of it.
 //!
 //! Not here: how rows come ([`super::pull`]), and what a device finds out about its own past ([`super::past`]).
 
@@ -11,18 +12,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidegate_protocol::codec;
 use tidegate_protocol::id::{DeviceId, Epoch, Sequence};
 use tidegate_protocol::library_sync::{Head, SignedHead};
-use tidegate_protocol::limits::{ANNOUNCE_EVERY_MS_MAX, ANNOUNCE_EVERY_MS_MIN, DEVICES_MAX, HEAD_BYTES_MAX};
+use tidegate_protocol::limits::{
+    ANNOUNCE_EVERY_MS_MAX, ANNOUNCE_EVERY_MS_MIN, ANSWER_MS_MAX, CONFIG_EVIDENCE_AGE_MS_MAX, DEVICES_MAX,
+    HEAD_BYTES_MAX,
+};
 use tidegate_protocol::wire::{Hello, KnownAddress, Request};
 
 use super::events::Event;
-use super::heads::Verified;
+use super::heads::{Checked, Verified};
 use super::io::Output;
 use super::pull::{Pulls, is_forked};
 use super::renewal::Past;
 use super::{Asked, Core, CoreError, Step};
 
-/// Time between two unasked exchanges of heads with one peer, in milliseconds.
-const ANTI_ENTROPY_MS: u64 = 30_000;
+/// Time between two unasked exchanges of heads with one peer, in milliseconds. With the time that an answer may take it is
+/// below `CONFIG_EVIDENCE_AGE_MS_MAX`, so that what a peer confirmed never grows too old for the gate by itself.
+const ANTI_ENTROPY_MS: u64 = 45_000;
+const _: () = assert!(ANTI_ENTROPY_MS + ANSWER_MS_MAX < CONFIG_EVIDENCE_AGE_MS_MAX);
 /// A connected peer is told of an own change within this time even if gossip fails, in milliseconds.
 const TELL_WITHIN_MS: u64 = 500;
 /// Pause before a failed ask is repeated, in milliseconds.
@@ -62,6 +68,10 @@ pub(super) struct Peer {
     pub(super) confirmed: Option<Head>,
     /// Its wall clock less ours, at that moment.
     pub(super) offset_ms: i64,
+    /// The newest own state that it is known to have heard of.
+    told: Option<(Epoch, Sequence)>,
+    /// When it is to be told of the own state, if it has not heard of that by then.
+    tell_ms: Option<u64>,
     /// When to exchange heads again, or to greet again.
     next_ms: u64,
     /// An exchange of heads is out.
@@ -72,6 +82,11 @@ impl Peer {
     /// What it says it holds of an author.
     pub(super) fn claims_of(&self, author: DeviceId) -> Option<(Epoch, Sequence)> {
         self.claims.get(&author).copied()
+    }
+
+    /// When to exchange heads with it.
+    fn exchange_ms(&self) -> u64 {
+        self.tell_ms.map_or(self.next_ms, |tell_ms| tell_ms.min(self.next_ms))
     }
 
     /// An exchange of heads came to nothing: try again soon.
@@ -94,7 +109,17 @@ impl LibrarySync {
 
     fn claim(&mut self, by: DeviceId, head: &Head) {
         if let Some(peer) = self.peers.get_mut(&by) {
-            peer.claims.insert(head.device, (head.epoch, head.sequence));
+            let claim = (head.epoch, head.sequence);
+            if peer.claims.insert(head.device, claim) != Some(claim) {
+                self.pulls.stir();
+            }
+        }
+    }
+
+    /// A connected member has heard of this own state.
+    pub(super) fn has_heard(&mut self, device: DeviceId, state: (Epoch, Sequence)) {
+        if let Some(peer) = self.peers.get_mut(&device) {
+            peer.told = Some(state);
         }
     }
 }
@@ -176,6 +201,7 @@ impl Core {
         let Some(state) = self.library.peers.get_mut(&peer) else { return Ok(()) };
         if !state.greeted {
             state.greeted = true;
+            self.library.pulls.stir();
             self.exchange_heads(step, peer)?;
         }
         Ok(())
@@ -185,11 +211,13 @@ impl Core {
         let nonce = self.draw.nonce();
         if let Some(peer) = self.library.peers.get_mut(&device) {
             peer.asking = true;
+            peer.tell_ms = None;
             peer.next_ms = step.now.monotonic_ms + ANTI_ENTROPY_MS;
         }
-        let about = Asked::Heads(super::gate::HeadsAsked { device, nonce, attempt: None, asked: step.now });
         // What may be an old state of a restored replica is not claimed.
-        let own = if self.is_unsure(step)? { None } else { step.own_author()?.rests };
+        let own = if self.is_unsure(step)? { None } else { step.own_author()?.rests.clone() };
+        let tells = own.as_ref().map(|own| (own.trusted().epoch, own.trusted().sequence));
+        let about = Asked::Heads(super::gate::HeadsAsked { device, nonce, attempt: None, asked: step.now, tells });
         self.ask(step, device, Request::Heads { nonce, locations: Vec::new(), conduit: None, own }, about);
         Ok(())
     }
@@ -229,29 +257,33 @@ impl Core {
         step: &mut Step<'_>,
         signed: &SignedHead,
         by: Option<DeviceId>,
-    ) -> Result<Option<Head>, CoreError> {
-        let (head, signed) = match self.library.verified.verify(signed, by) {
-            Ok(checked) if checked.0.library == step.library()? => checked,
+    ) -> Result<Option<Checked>, CoreError> {
+        let checked = match self.library.verified.verify(signed, by) {
+            Ok(checked) if checked.said.library == step.library()? => checked,
             Ok(_) => return Ok(None),
             Err(error) => {
                 tracing::warn!(%error, "refused a head");
                 return Ok(None);
             }
         };
+        let Checked { said: head, signed } = &checked;
         if head.device == self.me {
-            self.check_own_past(step, &head)?;
+            if let Some(by) = by {
+                self.library.has_heard(by, (head.epoch, head.sequence));
+            }
+            self.check_own_past(step, head)?;
             return Ok(None);
         }
         if !self.library.members.contains(&head.device) {
             return Ok(None);
         }
-        self.library.verified.remember(&signed);
-        self.library.claim(by.unwrap_or(head.device), &head);
+        self.library.verified.remember(signed);
+        self.library.claim(by.unwrap_or(head.device), head);
         if !head.stamp.is_ahead_of(step.now.wall_ms) {
             step.witness(head.stamp)?;
         }
-        self.keep_newest(step, &head, &signed)?;
-        Ok(Some(head))
+        self.keep_newest(step, head, signed)?;
+        Ok(Some(checked))
     }
 
     /// Remembers the newest head of a device. Two heads of one number with two states are a fork; so is a head of an
@@ -284,6 +316,7 @@ impl Core {
             }
         }
         step.txn.set_newest(head.device, signed)?;
+        self.library.pulls.stir();
         let known = state.as_ref().and_then(|state| state.newest.as_ref()).map(|known| known.trusted().reference());
         if known != Some(head.reference()) {
             let sequence = head.sequence.0;
@@ -309,11 +342,11 @@ impl Core {
         }
         self.library.past.heard = true;
         self.check_own_forks(step, others)?;
-        let head = self.note_head(step, own, Some(device))?.filter(|head| head.device == device);
+        let head = self.note_head(step, own, Some(device))?.map(|checked| checked.said);
         for signed in others {
             self.note_head(step, signed, Some(device))?;
         }
-        Ok(head)
+        Ok(head.filter(|head| head.device == device))
     }
 
     /// Remembers an owner's answer over our own nonce.
@@ -330,9 +363,13 @@ impl Core {
             self.refresh_members(step)?;
         }
         let now = step.now.monotonic_ms;
+        let own = step.own_author()?;
         for device in self.library.peers.keys().copied().collect::<Vec<_>>() {
-            let Some(peer) = self.library.peers.get(&device) else { continue };
-            if peer.next_ms <= now && !peer.asking {
+            let Some(peer) = self.library.peers.get_mut(&device) else { continue };
+            if peer.told == Some((own.epoch, own.upto)) {
+                peer.tell_ms = None;
+            }
+            if peer.exchange_ms() <= now && !peer.asking {
                 if peer.greeted {
                     self.exchange_heads(step, device)?;
                 } else {
@@ -342,7 +379,7 @@ impl Core {
         }
         self.tend_pulls(step)?;
         self.announce(step)?;
-        let next_exchange = self.library.peers.values().filter(|peer| !peer.asking).map(|peer| peer.next_ms);
+        let next_exchange = self.library.peers.values().filter(|peer| !peer.asking).map(Peer::exchange_ms);
         let next_announcement = self
             .library
             .announced_ms
@@ -356,6 +393,7 @@ impl Core {
     fn greet_later(&mut self, step: &mut Step<'_>, device: DeviceId) -> Result<(), CoreError> {
         if let Some(peer) = self.library.peers.get_mut(&device) {
             peer.next_ms = step.now.monotonic_ms + RETRY_MS * 4;
+            peer.tell_ms = None;
         }
         self.greet(step, device)
     }
@@ -375,7 +413,7 @@ impl Core {
         if std::mem::take(&mut self.library.own_head_changed) {
             // Gossip is quick when it works; whoever is connected hears of a change within a moment in any case.
             for peer in self.library.peers.values_mut() {
-                peer.next_ms = peer.next_ms.min(now + TELL_WITHIN_MS);
+                peer.tell_ms.get_or_insert(now + TELL_WITHIN_MS);
             }
         }
         let head = self.head_to_publish(step)?;

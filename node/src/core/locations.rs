@@ -248,7 +248,6 @@ impl Core {
             own.dirty.clear();
         }
         if news {
-            self.library.own_head_changed = true;
             let state = match state {
                 RootState::Present => "present",
                 RootState::Missing => "missing",
@@ -339,7 +338,6 @@ impl Core {
             own.deep |= deep;
             // Whoever asks has perhaps just mounted it.
             own.open_again_ms = own.open_again_ms.map(|_| step.now.monotonic_ms);
-            self.library.own_head_changed = true;
         }
     }
 
@@ -455,7 +453,6 @@ impl Core {
         let scope = own.scanning.take();
         let failure = result.as_ref().err().map(ToString::to_string);
         let told = scope == Some(ScanScope::All) || failure.is_some();
-        self.library.own_head_changed = true;
         match result {
             Ok(progress) => {
                 own.progress = progress;

@@ -128,6 +128,7 @@ impl Core {
             self.on_peer_down(step, device)?;
         }
         let before = std::mem::replace(&mut self.library.members, members.clone());
+        self.library.pulls.stir();
         let newly: Vec<DeviceId> = members.difference(&before).copied().collect();
         let left: Vec<DeviceId> = before.difference(&members).copied().collect();
         step.out.push(Output::Members { library: step.library()?, devices: members });

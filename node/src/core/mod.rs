@@ -306,7 +306,7 @@ impl Core {
 
     /// Signs the own state and rests on it, so that it can be served.
     fn rest_own(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
-        let head = self.sign_head(step, None)?;
+        let head = self.head_to_publish(step)?;
         step.txn.set_newest(self.me, &head)?;
         step.txn.rest(self.me, &head)?.expect("the own head was signed over this very state");
         step.own_rows_changed = false;

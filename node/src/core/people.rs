@@ -316,7 +316,7 @@ impl Core {
                     self.on_heads_wanted(step, ticket, nonce, &locations, conduit);
                     return Ok(());
                 }
-                Request::Rows { device, epoch, from } => self.answer_rows(step, device, epoch, from)?,
+                Request::Rows { device, epoch, from } => self.answer_rows(step, peer, device, epoch, from)?,
                 Request::JobOffer(spec) => self.on_offer(step, peer, spec)?,
                 Request::JobItems { job, first, items } => self.on_items(step, peer, job, first, &items)?,
                 Request::JobStatus { job, outcomes_from } => {

@@ -38,6 +38,8 @@ pub(super) struct Pulls {
     /// Authors whose next load comes from one device or begins again.
     strict: BTreeSet<DeviceId>,
     rates: BTreeMap<DeviceId, Rate>,
+    /// Something that decides what is asked of whom has changed since that was last gone through.
+    stirred: bool,
 }
 
 /// Pages that are held back until the last one of them.
@@ -82,8 +84,14 @@ impl Pulls {
         rates.chain(self.mistrusted.values().copied()).min()
     }
 
+    /// What is to be asked of whom may have changed.
+    pub(super) const fn stir(&mut self) {
+        self.stirred = true;
+    }
+
     /// Forgets what is over by `now`.
     pub(super) fn tend(&mut self, now: u64) {
+        let before = (self.mistrusted.len(), self.slow());
         self.mistrusted.retain(|_, until| *until > now);
         for rate in self.rates.values_mut() {
             let seconds = (now - rate.at_ms) / 1_000;
@@ -91,6 +99,12 @@ impl Pulls {
             rate.at_ms += seconds * 1_000;
         }
         self.rates.retain(|_, rate| rate.left < INDEX_ROWS_BURST);
+        self.stirred |= before != (self.mistrusted.len(), self.slow());
+    }
+
+    /// How many authors have to wait.
+    fn slow(&self) -> usize {
+        self.rates.values().filter(|rate| rate.left == 0).count()
     }
 
     fn spend(&mut self, author: DeviceId, rows: usize, now: u64) {
@@ -112,6 +126,7 @@ impl Core {
     pub(super) fn answer_rows(
         &mut self,
         step: &mut Step<'_>,
+        peer: DeviceId,
         device: DeviceId,
         epoch: Epoch,
         from: Sequence,
@@ -125,6 +140,9 @@ impl Core {
         };
         debug_assert!(head.trusted().sequence == author.upto);
         let page = step.txn.rows_after(device, from, ROWS_PER_ANSWER_MAX, ROWS_BYTES_MAX)?;
+        if device == self.me {
+            self.library.has_heard(peer, (epoch, author.upto));
+        }
         Ok(Response::Rows(Rows { device, head, from, upto: page.upto, rows: page.rows }))
     }
 
@@ -139,6 +157,9 @@ impl Core {
 
     pub(super) fn tend_pulls(&mut self, step: &mut Step<'_>) -> Result<(), CoreError> {
         self.library.pulls.tend(step.now.monotonic_ms);
+        if !std::mem::take(&mut self.library.pulls.stirred) {
+            return Ok(());
+        }
         for author in self.library.members.clone() {
             self.pull(step, author)?;
         }
@@ -153,12 +174,12 @@ impl Core {
         let Some(state) = step.txn.author(author)? else { return Ok(()) };
         let Some(newest) = state.newest.as_ref().map(SignedHead::trusted) else { return Ok(()) };
         let resting = state.rests.as_ref().map(SignedHead::trusted);
-        let is_here = |head: &Head| head.epoch == newest.epoch && head.sequence >= newest.sequence;
+        let is_here = |head: &&Head| head.epoch == newest.epoch && head.sequence >= newest.sequence;
         let slow = self.library.pulls.rates.get(&author).is_some_and(|rate| rate.left == 0);
-        if is_forked(&state) || resting.as_ref().is_some_and(is_here) || self.is_over_quota(&newest) || slow {
+        if is_forked(&state) || resting.as_ref().is_some_and(is_here) || self.is_over_quota(newest) || slow {
             return Ok(());
         }
-        let (onto, from) = self.pull_from(step, author, &state, &newest)?;
+        let (onto, from) = self.pull_from(step, author, &state, newest)?;
         let more = |upto: Sequence| upto > from || (upto == from && onto == Onto::Arriving);
         let able: Vec<DeviceId> = self
             .library
@@ -176,7 +197,7 @@ impl Core {
         };
         let first = [before, Some(author)].into_iter().flatten().find(|device| able.contains(device));
         let Some(peer) = first.or_else(|| able.first().copied()) else { return Ok(()) };
-        let from = self.begin_again_if_other(step, author, peer, before, onto, from, &newest)?;
+        let from = self.begin_again_if_other(step, author, peer, before, onto, from, newest)?;
         let about = RowsAsked { author, peer, epoch: newest.epoch, from, onto };
         let request = Request::Rows { device: author, epoch: newest.epoch, from };
         let ticket = self.ask(step, peer, request, Asked::Rows(about));
@@ -249,6 +270,7 @@ impl Core {
         result: Result<Response, NetworkError>,
     ) -> Result<(), CoreError> {
         self.library.pulls.out.remove(&asked.author);
+        self.library.pulls.stir();
         let rows = match result {
             Ok(Response::Rows(rows)) if rows.device == asked.author => rows,
             Ok(_) | Err(_) => {
@@ -258,11 +280,14 @@ impl Core {
                 return Ok(());
             }
         };
-        let Some(head) = self.note_head(step, &rows.head, Some(asked.peer))?.filter(|h| h.device == asked.author)
+        let Some(checked) =
+            self.note_head(step, &rows.head, Some(asked.peer))?.filter(|c| c.said.device == asked.author)
         else {
             self.mistrust(step, asked, "sent rows under a head that is not their author's");
             return Ok(());
         };
+        // The signed bytes that were verified, which are not always those that came.
+        let (head, rows) = (checked.said, Rows { head: checked.signed, ..rows });
         // What does not lead on from what was asked to the head beside it leads nowhere.
         let leads_on = rows.from == asked.from
             && rows.upto <= head.sequence

@@ -94,7 +94,6 @@ impl Core {
         if self.library.past.renewals >= RENEWALS_MAX {
             if !std::mem::replace(&mut self.library.past.cloned, true) {
                 tracing::error!("another device uses the key of this one; nothing is synced until one of them is gone");
-                self.library.own_head_changed = true;
             }
             return Ok(());
         }

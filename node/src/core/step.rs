@@ -2,6 +2,7 @@
 //! several rooms share.
 
 use ::core::net::SocketAddr;
+use std::sync::Arc;
 
 use tidegate_protocol::codec;
 use tidegate_protocol::file_sync::{Action, Baseline, Conduit, Item, ItemOutcome, JobKind, Plan, PlanId, SkipReason};
@@ -71,7 +72,7 @@ impl Step<'_> {
     }
 
     /// State of the own log; begun before the first step.
-    pub(super) fn own_author(&self) -> Result<AuthorState, CoreError> {
+    pub(super) fn own_author(&self) -> Result<Arc<AuthorState>, CoreError> {
         Ok(self.txn.author(self.txn.device())?.expect("the core begins its log when it begins"))
     }
 

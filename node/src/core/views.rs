@@ -56,7 +56,7 @@ impl Core {
         let peer = self.library.peers.get(&id).filter(|peer| peer.greeted);
         let newest = state.as_ref().and_then(|state| state.newest.as_ref()).map(SignedHead::trusted);
         let arriving = step.txn.arriving(id)?;
-        let held = arriving.as_ref().or(state.as_ref()).map_or(0, |state| state.upto.0);
+        let held = arriving.as_ref().or(state.as_deref()).map_or(0, |state| state.upto.0);
         let signed = if id == self.me { held } else { newest.as_ref().map_or(0, |head| head.sequence.0) };
         let resting = arriving.is_none() && state.as_ref().is_some_and(|state| state.rests.is_some());
         Ok(DeviceView {
@@ -75,7 +75,7 @@ impl Core {
                 .map(|at| step.now.monotonic_ms - at)
                 .or_else(|| newest.as_ref().map(|head| step.now.wall_ms.saturating_sub(head.wall_ms))),
             over_quota: id != self.me && newest.as_ref().is_some_and(|head| self.is_over_quota(head)),
-            quarantined: state.as_ref().is_some_and(is_forked) || (id == self.me && self.library.past.is_cloned()),
+            quarantined: state.as_deref().is_some_and(is_forked) || (id == self.me && self.library.past.is_cloned()),
         })
     }
 

@@ -37,7 +37,7 @@ fn refusal(response: &Response) -> RefusalCode {
 
 /// The head of B's state, as changed, signed by B.
 fn signed(world: &World, change: impl FnOnce(&mut Head)) -> SignedHead {
-    let mut head = world.author(B, B).unwrap().rests.unwrap().trusted();
+    let mut head = world.author(B, B).unwrap().rests.unwrap().trusted().clone();
     head.stamp = head.stamp.next(world.now().wall_ms);
     change(&mut head);
     SignedHead::sign(&head, &key(B))
@@ -66,7 +66,7 @@ fn heads_of_strangers_and_forgeries_change_nothing() {
     let (mut world, _, _) = World::mirror();
     world.run_for(5_000);
     let before = world.author(A, B).unwrap();
-    let head = world.author(B, B).unwrap().rests.unwrap().trusted();
+    let head = world.author(B, B).unwrap().rests.unwrap().trusted().clone();
     let stranger = Head { device: id(C), ..head.clone() };
     let other_library = signed(&world, |head| head.library = tidegate_protocol::id::LibraryId::from_bytes([3; 16]));
     let mut forged = codec::encode(&signed(&world, |head| head.sequence = Sequence(99)));

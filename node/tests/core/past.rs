@@ -58,7 +58,7 @@ fn a_restored_device_is_no_fork_even_if_whom_it_meets_first_knows_nothing_of_its
 
 /// A head as a second device under A's key would sign it.
 fn clone_of_a(world: &World, epoch: u64) -> SignedHead {
-    let head = world.author(A, A).unwrap().rests.unwrap().trusted();
+    let head = world.author(A, A).unwrap().rests.unwrap().trusted().clone();
     let stamp = head.stamp.next(world.now().wall_ms + 10);
     SignedHead::sign(&Head { epoch: Epoch(epoch), stamp, wall_ms: world.now().wall_ms, ..head }, &key(A))
 }

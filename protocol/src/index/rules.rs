@@ -5,6 +5,9 @@
 //! A trailing `/` is dropped: it hides a file of that name, too, as hiding is the safe side. Matching is
 //! linear in the path's length (automata, no backtracking). Negation (`!`) is refused.
 
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
 
 use crate::limits::{RULE_BYTES_MAX, RULE_WILDCARDS_MAX, RULES_BYTES_MAX, RULES_MAX};
@@ -52,16 +55,44 @@ pub enum RuleError {
     NotText(usize),
 }
 
-/// Compiled rules of one location. `.tidegate` is hidden always and everywhere.
+/// Compiled rules of one location. `.tidegate` is hidden always and everywhere. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct IgnoreRules {
+pub struct IgnoreRules(Arc<Compiled>);
+
+#[derive(Debug)]
+struct Compiled {
     names: GlobSet,
     prefixes: GlobSet,
 }
 
+/// Lists of rules whose compiled form is remembered: those of the ends of some conduits.
+const REMEMBERED_MAX: usize = 16;
+
+/// What was compiled last, the newest first. A resolve needs the rules of both ends each time, and to make automata
+/// of them takes longer than to resolve. The same words always come to the same rules, so nothing depends on this.
+static REMEMBERED: Mutex<VecDeque<(Vec<String>, IgnoreRules)>> = Mutex::new(VecDeque::new());
+
 impl IgnoreRules {
-    /// Compiles a location's effective rules.
+    /// Compiles a location's effective rules, or finds them compiled.
     pub fn new(rules: &[String]) -> Result<Self, RuleError> {
+        {
+            let mut remembered = REMEMBERED.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(at) = remembered.iter().position(|(known, _)| known == rules)
+                && let Some(found) = remembered.remove(at)
+            {
+                let compiled = found.1.clone();
+                remembered.push_front(found);
+                return Ok(compiled);
+            }
+        }
+        let compiled = Self::compile(rules)?;
+        let mut remembered = REMEMBERED.lock().unwrap_or_else(PoisonError::into_inner);
+        remembered.push_front((rules.to_vec(), compiled.clone()));
+        remembered.truncate(REMEMBERED_MAX);
+        Ok(compiled)
+    }
+
+    fn compile(rules: &[String]) -> Result<Self, RuleError> {
         if rules.len() > RULES_MAX || rules.iter().map(String::len).sum::<usize>() > RULES_BYTES_MAX {
             return Err(RuleError::TooMany);
         }
@@ -85,12 +116,13 @@ impl IgnoreRules {
             rule: e.glob().unwrap_or("all rules together").to_owned(),
             why: e.kind().to_string(),
         };
-        Ok(Self { names: names.build().map_err(|e| all(&e))?, prefixes: prefixes.build().map_err(|e| all(&e))? })
+        let (names, prefixes) = (names.build().map_err(|e| all(&e))?, prefixes.build().map_err(|e| all(&e))?);
+        Ok(Self(Arc::new(Compiled { names, prefixes })))
     }
 
     /// Rules that hide nothing but `.tidegate`.
     pub fn none() -> Self {
-        Self { names: GlobSet::empty(), prefixes: GlobSet::empty() }
+        Self(Arc::new(Compiled { names: GlobSet::empty(), prefixes: GlobSet::empty() }))
     }
 
     /// Whether `path`, or a directory above it, is hidden.
@@ -100,11 +132,10 @@ impl IgnoreRules {
 
     /// Whether `path` itself is hidden; for walks that never enter a hidden directory.
     pub fn hides_last(&self, path: &EntryPath) -> bool {
-        let name = path.name();
+        let (name, Compiled { names, prefixes }) = (path.name(), &*self.0);
         name == INTERNAL
-            || (!self.names.is_empty() && self.names.is_match_candidate(&Candidate::from_bytes(name)))
-            || (!self.prefixes.is_empty()
-                && self.prefixes.is_match_candidate(&Candidate::from_bytes(&path.to_slashes())))
+            || (!names.is_empty() && names.is_match_candidate(&Candidate::from_bytes(name)))
+            || (!prefixes.is_empty() && prefixes.is_match_candidate(&Candidate::from_bytes(&path.to_slashes())))
     }
 }
 

@@ -1,7 +1,9 @@
 //! Heads: a device's signed statement of its whole state.
 
+use std::sync::{Arc, OnceLock};
+
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::codec::{self, DecodeError};
 use crate::id::{DeviceId, Epoch, LibraryId, LocationId, Nonce, Sequence};
@@ -85,13 +87,44 @@ pub enum Unsettled {
     Events,
 }
 
-/// A head with its author's signature: the only form in which heads travel and are stored.
+/// A head with its author's signature: the only form in which heads travel and are stored. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct SignedHead(Arc<Signed>);
+
+#[derive(Debug)]
+struct Signed {
+    bytes: SignedBytes,
+    /// What the bytes say, once somebody has asked.
+    read: OnceLock<Head>,
+}
+
+/// As it travels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SignedHead {
+struct SignedBytes {
     #[serde(with = "serde_bytes")]
     head: Vec<u8>,
     #[serde(with = "serde_bytes")]
     signature: Vec<u8>,
+}
+
+impl PartialEq for SignedHead {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.bytes == other.0.bytes
+    }
+}
+
+impl Eq for SignedHead {}
+
+impl Serialize for SignedHead {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.bytes.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for SignedHead {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        SignedBytes::deserialize(deserializer).map(Self::from_bytes)
+    }
 }
 
 /// Why a signed head was refused.
@@ -114,29 +147,36 @@ impl SignedHead {
         debug_assert_eq!(head.device.as_bytes(), key.verifying_key().as_bytes());
         let bytes = codec::encode(head);
         let signature = key.sign(&signed_bytes(&bytes)).to_bytes().to_vec();
-        Self { head: bytes, signature }
+        Self(Arc::new(Signed { bytes: SignedBytes { head: bytes, signature }, read: OnceLock::from(head.clone()) }))
+    }
+
+    fn from_bytes(bytes: SignedBytes) -> Self {
+        Self(Arc::new(Signed { bytes, read: OnceLock::new() }))
     }
 
     /// What it claims to be: checks size and form, and not the signature.
     pub fn claimed(&self) -> Result<Head, HeadError> {
-        if self.head.len() > HEAD_BYTES_MAX {
+        let bytes = &self.0.bytes.head;
+        if bytes.len() > HEAD_BYTES_MAX {
             return Err(HeadError::TooLarge);
         }
-        Ok(codec::decode(&self.head)?)
+        Ok(codec::decode(bytes)?)
     }
 
     /// Checks size, form and signature, in this order.
     pub fn verify(&self) -> Result<Head, HeadError> {
         let head = self.claimed()?;
         let key = VerifyingKey::from_bytes(head.device.as_bytes()).map_err(|_| HeadError::Signature)?;
-        let signature = Signature::from_slice(&self.signature).map_err(|_| HeadError::Signature)?;
-        key.verify_strict(&signed_bytes(&self.head), &signature).map_err(|_| HeadError::Signature)?;
+        let SignedBytes { head: bytes, signature } = &self.0.bytes;
+        let signature = Signature::from_slice(signature).map_err(|_| HeadError::Signature)?;
+        key.verify_strict(&signed_bytes(bytes), &signature).map_err(|_| HeadError::Signature)?;
         Ok(head)
     }
 
     /// Reads a head that this device verified before it stored it.
-    pub fn trusted(&self) -> Head {
-        codec::decode_stored(&self.head).expect("only verified heads are stored")
+    pub fn trusted(&self) -> &Head {
+        let read = || codec::decode_stored(&self.0.bytes.head).expect("only verified heads are stored");
+        self.0.read.get_or_init(read)
     }
 }
 
@@ -190,10 +230,12 @@ mod tests {
         let head = head(&key);
         let signed = SignedHead::sign(&head, &key);
         assert_eq!(signed.verify(), Ok(head.clone()));
-        let mut tampered = signed.clone();
+        let mut tampered = signed.0.bytes.clone();
         tampered.head[60] ^= 1;
-        assert!(tampered.verify().is_err());
-        let forged = SignedHead { signature: other.sign(&signed_bytes(&signed.head)).to_bytes().to_vec(), ..signed };
+        assert!(SignedHead::from_bytes(tampered).verify().is_err());
+        let bytes = signed.0.bytes.clone();
+        let signature = other.sign(&signed_bytes(&bytes.head)).to_bytes().to_vec();
+        let forged = SignedHead::from_bytes(SignedBytes { signature, ..bytes });
         assert_eq!(forged.verify(), Err(HeadError::Signature));
     }
 

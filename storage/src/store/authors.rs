@@ -4,6 +4,7 @@
 //! verified heads come here.
 
 use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
 
 use tidegate_protocol::id::{DeviceId, Epoch, Sequence};
 use tidegate_protocol::library_sync::{HeadRef, SetHash, SignedHead};
@@ -18,6 +19,8 @@ use super::{Reader, Txn, record};
 /// What the replica holds of one device's rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthorState {
+    /// Its local number.
+    pub(super) number: u32,
     /// The epoch that is followed.
     pub epoch: Epoch,
     /// End of the contiguous prefix.
@@ -67,6 +70,7 @@ impl AuthorRecord {
 
     pub(super) fn into_state(self) -> Result<AuthorState, StoreError> {
         Ok(AuthorState {
+            number: self.number,
             set_hash: self.hash()?,
             epoch: self.epoch,
             upto: self.upto,
@@ -82,21 +86,33 @@ impl AuthorRecord {
 
 impl Reader {
     /// State of one author; `None` if nothing was ever stored of it.
-    pub fn author(&self, device: DeviceId) -> Result<Option<AuthorState>, StoreError> {
-        self.author_record(device)?.map(AuthorRecord::into_state).transpose()
+    pub fn author(&self, device: DeviceId) -> Result<Option<Arc<AuthorState>>, StoreError> {
+        let read = || Ok(self.author_record(device)?.map(AuthorRecord::into_state).transpose()?.map(Arc::new));
+        match self.remembered_author(device) {
+            Some(remembered) => remembered.author(device, read),
+            None => read(),
+        }
     }
 
     /// All authors, sorted by device; this device among them.
-    pub fn authors(&self) -> Result<Vec<(DeviceId, AuthorState)>, StoreError> {
-        let mut authors = Vec::new();
+    pub fn authors(&self) -> Result<Vec<(DeviceId, Arc<AuthorState>)>, StoreError> {
+        let mut devices = Vec::new();
         let all = (Bound::Unbounded, Bound::Unbounded);
-        self.walk(Table::Authors, all, Order::Forward, &mut |key, value| {
+        self.walk(Table::Authors, all, Order::Forward, &mut |key, _| {
             let device = key.try_into().map_err(|_| StoreError::damaged("the key of an author is no device"))?;
-            let record: AuthorRecord = record::decode(value)?;
-            authors.push((DeviceId::from_bytes(device), record.into_state()?));
+            devices.push(DeviceId::from_bytes(device));
             Ok(ControlFlow::Continue(()))
         })?;
-        Ok(authors)
+        let states = devices.into_iter().map(|device| Ok(self.author(device)?.map(|state| (device, state))));
+        states.filter_map(Result::transpose).collect()
+    }
+
+    /// The local number of an author.
+    pub(super) fn author_number(&self, device: DeviceId) -> Result<Option<u32>, StoreError> {
+        match self.remembered_author(device) {
+            Some(_) => Ok(self.author(device)?.map(|author| author.number)),
+            None => Ok(self.author_record(device)?.map(|author| author.number)),
+        }
     }
 
     pub(super) fn author_record(&self, device: DeviceId) -> Result<Option<AuthorRecord>, StoreError> {
@@ -165,7 +181,7 @@ impl Txn {
     /// the prefix, count and set hash, and no entries without their location.
     pub fn rest(&mut self, device: DeviceId, head: &SignedHead) -> Result<Result<(), Mismatch>, StoreError> {
         let Some(mut record) = self.author_record(device)? else { return Ok(Err(Mismatch::Epoch)) };
-        if let Err(mismatch) = Stage::new(self, device, record.clone())?.check(&head.trusted())? {
+        if let Err(mismatch) = Stage::new(self, device, record.clone())?.check(head.trusted())? {
             return Ok(Err(mismatch));
         }
         record.settle(head);

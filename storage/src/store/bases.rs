@@ -51,6 +51,9 @@ impl Iterator for BaseEntries {
 impl Txn {
     /// Changes base rows as an agreement says.
     pub fn change_base(&mut self, conduit: ConduitId, changes: &[(EntryPath, BaseChange)]) -> Result<(), StoreError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
         let mut table = self.table_mut(Table::Bases)?;
         for (path, change) in changes {
             let key = base_key(conduit, path);

@@ -58,9 +58,9 @@ impl Reader {
     pub fn tree(&self, owner: DeviceId, location: LocationId) -> Result<Tree, StoreError> {
         // Numbers start with 1, so nothing is ever found under 0.
         let nothing = Tree { author: 0, number: 0, counters: Counters::default() };
-        let Some(author) = self.author_record(owner)? else { return Ok(nothing) };
-        let stored: Option<TreeRecord> = self.record(Table::Trees, &tree_key(author.number, location))?;
-        Ok(stored.map_or(nothing, |tree| Tree { author: author.number, number: tree.number, counters: tree.counters }))
+        let Some(author) = self.author_number(owner)? else { return Ok(nothing) };
+        let stored: Option<TreeRecord> = self.record(Table::Trees, &tree_key(author, location))?;
+        Ok(stored.map_or(nothing, |tree| Tree { author, number: tree.number, counters: tree.counters }))
     }
 
     /// The row of one path.
@@ -243,6 +243,9 @@ impl Txn {
     /// Remembers what a job of this device wrote at paths of an own location. Nothing is kept for a location
     /// that this device does not have or has removed.
     pub fn announce(&mut self, location: LocationId, written: Vec<(EntryPath, Announced)>) -> Result<(), StoreError> {
+        if written.is_empty() {
+            return Ok(());
+        }
         let Some(tree) = self.own_tree(location)? else { return Ok(()) };
         let mut table = self.table_mut(Table::Announced)?;
         for (path, announced) in written {
@@ -272,9 +275,8 @@ impl Txn {
         paths: impl IntoIterator<Item = &'a EntryPath>,
     ) -> Result<(), StoreError> {
         let tree = self.tree(self.device(), location)?;
-        let mut table = self.table_mut(Table::Announced)?;
         for path in paths {
-            table.remove(&path_key(tree.number, path)[..])?;
+            self.remove(Table::Announced, &path_key(tree.number, path))?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Facts other than entries: what each author says, and what that comes to when merged.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use tidegate_protocol::file_sync::{Conduit, GenerationRecord, MetConflict, Ruling};
 use tidegate_protocol::id::{ConduitId, DeviceId, LocationId, Sequence};
@@ -10,30 +11,35 @@ use tidegate_protocol::library_sync::{Fact, FactKey};
 use super::error::StoreError;
 use super::reader::Order;
 use super::record::FactRecord;
+use super::remembered::Facts;
 use super::tables::{FactKind, Table, fact_key, fact_prefix};
 use super::{Reader, record};
 
 impl Reader {
     /// What one author says under a key.
     pub fn fact(&self, author: DeviceId, key: &FactKey) -> Result<Option<Fact>, StoreError> {
-        let Some(author) = self.author_record(author)? else { return Ok(None) };
-        let stored: Option<FactRecord> = self.record(Table::Facts, &fact_key(key, author.number))?;
+        let Some(number) = self.author_number(author)? else { return Ok(None) };
+        let stored: Option<FactRecord> = self.record(Table::Facts, &fact_key(key, number))?;
         Ok(stored.map(|record| record.fact))
     }
 
     /// What every author says about things of one kind, sorted by id.
     pub fn facts(&self, kind: FactKind) -> Result<Vec<(DeviceId, Fact)>, StoreError> {
+        Ok(unshared(self.facts_of(kind)?))
+    }
+
+    fn facts_of(&self, kind: FactKind) -> Result<Facts, StoreError> {
         self.facts_under(&[kind as u8])
     }
 
     /// What all authors together say under one key.
     pub fn merged(&self, key: &FactKey) -> Result<Option<Fact>, StoreError> {
-        Ok(merge(self.wall_ms(), self.facts_under(&fact_prefix(key))?).pop())
+        Ok(merge(self.wall_ms(), &self.facts_under(&fact_prefix(key))?).pop())
     }
 
     /// The devices of the library, merged, sorted by id.
     pub fn devices(&self) -> Result<Vec<Device>, StoreError> {
-        Ok(merge(self.wall_ms(), self.facts(FactKind::Device)?).into_iter().filter_map(device).collect())
+        Ok(merge(self.wall_ms(), &self.facts_of(FactKind::Device)?).into_iter().filter_map(device).collect())
     }
 
     /// One device, merged.
@@ -43,7 +49,7 @@ impl Reader {
 
     /// The conduits, merged, sorted by id; removed ones among them.
     pub fn conduits(&self) -> Result<Vec<Conduit>, StoreError> {
-        Ok(merge(self.wall_ms(), self.facts(FactKind::Conduit)?).into_iter().filter_map(conduit).collect())
+        Ok(merge(self.wall_ms(), &self.facts_of(FactKind::Conduit)?).into_iter().filter_map(conduit).collect())
     }
 
     /// One conduit, merged.
@@ -65,13 +71,13 @@ impl Reader {
     /// Closed generations of a conduit, by number.
     pub fn generation_records(&self, conduit: ConduitId) -> Result<Vec<GenerationRecord>, StoreError> {
         let prefix = [&[FactKind::Generation as u8][..], conduit.as_bytes()].concat();
-        Ok(self.facts_under(&prefix)?.into_iter().filter_map(|(_, fact)| generation(fact)).collect())
+        Ok(unshared(self.facts_under(&prefix)?).into_iter().filter_map(|(_, fact)| generation(fact)).collect())
     }
 
     /// Rulings of a conduit, merged.
     pub fn rulings(&self, conduit: ConduitId) -> Result<Vec<Ruling>, StoreError> {
         let prefix = [&[FactKind::Ruling as u8][..], conduit.as_bytes()].concat();
-        Ok(merge(self.wall_ms(), self.facts_under(&prefix)?).into_iter().filter_map(ruling).collect())
+        Ok(merge(self.wall_ms(), &self.facts_under(&prefix)?).into_iter().filter_map(ruling).collect())
     }
 
     /// Rulings that one author states, of all conduits, with their places in its log.
@@ -90,11 +96,18 @@ impl Reader {
     /// Conflicts that the coordinator of a conduit met, by number.
     pub fn met_conflicts(&self, conduit: ConduitId, coordinator: DeviceId) -> Result<Vec<MetConflict>, StoreError> {
         let prefix = [&[FactKind::Conflict as u8][..], conduit.as_bytes()].concat();
-        let all = self.facts_under(&prefix)?.into_iter().filter(|(author, _)| *author == coordinator);
+        let all = unshared(self.facts_under(&prefix)?).into_iter().filter(|(author, _)| *author == coordinator);
         Ok(all.filter_map(|(_, fact)| met(fact)).collect())
     }
 
-    fn facts_under(&self, prefix: &[u8]) -> Result<Vec<(DeviceId, Fact)>, StoreError> {
+    fn facts_under(&self, prefix: &[u8]) -> Result<Facts, StoreError> {
+        match self.remembered_facts() {
+            Some(remembered) => remembered.facts(prefix, || self.read_facts_under(prefix)),
+            None => self.read_facts_under(prefix),
+        }
+    }
+
+    fn read_facts_under(&self, prefix: &[u8]) -> Result<Facts, StoreError> {
         let mut facts = Vec::new();
         let arriving = self.arriving_numbers()?;
         self.walk_prefix(Table::Facts, prefix, Order::Forward, &mut |key, value| {
@@ -105,17 +118,22 @@ impl Reader {
             facts.push((author, fact));
             Ok(ControlFlow::Continue(()))
         })?;
-        Ok(facts)
+        Ok(Arc::new(facts))
     }
 }
 
+/// Facts of one's own.
+fn unshared(facts: Facts) -> Vec<(DeviceId, Fact)> {
+    Arc::try_unwrap(facts).unwrap_or_else(|shared| (*shared).clone())
+}
+
 /// Joins neighbours of one key.
-fn merge(wall_ms: u64, facts: Vec<(DeviceId, Fact)>) -> Vec<Fact> {
+fn merge(wall_ms: u64, facts: &[(DeviceId, Fact)]) -> Vec<Fact> {
     let mut merged: Vec<Fact> = Vec::new();
     for (_, fact) in facts {
         match merged.last_mut() {
-            Some(last) if last.key() == fact.key() => last.merge(&fact, wall_ms),
-            Some(_) | None => merged.push(fact),
+            Some(last) if last.key() == fact.key() => last.merge(fact, wall_ms),
+            Some(_) | None => merged.push(fact.clone()),
         }
     }
     merged

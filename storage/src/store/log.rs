@@ -220,7 +220,7 @@ impl Txn {
         stage.add(rows.into_iter().map(|row| Incoming { row, mark: None }).collect(), Origin::Applied)?;
         stage.advance(upto);
         if let Some(head) = head {
-            stage.check(&head.trusted())?.map_err(Refusal::Head)?;
+            stage.check(head.trusted())?.map_err(Refusal::Head)?;
             stage.author_mut().settle(head);
         }
         Ok(stage)

@@ -27,6 +27,7 @@ pub mod migrate;
 mod open;
 mod reader;
 mod record;
+mod remembered;
 mod stage;
 mod tables;
 #[cfg(test)]
@@ -35,6 +36,8 @@ mod txn;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+
+use self::remembered::Remembered;
 
 use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase};
 use tidegate_protocol::id::DeviceId;
@@ -58,6 +61,8 @@ pub struct Store(Arc<Held>);
 
 #[derive(Debug)]
 struct Held {
+    /// Holds a snapshot: dropped before the database.
+    remembered: Arc<Remembered>,
     database: redb::Database,
     device: DeviceId,
     /// `None` over a backend.
@@ -70,7 +75,8 @@ impl Store {
     /// Begins the one write transaction; waits while another one is open. Dropping it undoes it.
     pub fn write(&self) -> Result<Txn, StoreError> {
         let txn = self.0.database.begin_write()?;
-        Ok(Txn::new(txn, self.read()?, self.0.device))
+        let before = self.0.remembered.snapshot(|| self.read())?;
+        Ok(Txn::new(txn, before, self.0.device, Arc::clone(&self.0.remembered)))
     }
 
     /// A snapshot of the last commit. It stays as it is whatever is committed later, and may be sent to and

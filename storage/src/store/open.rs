@@ -71,7 +71,7 @@ impl Store {
         lock: Option<File>,
     ) -> Result<Self, StoreError> {
         let found = careful(|| inspect(&database, device))?;
-        let store = Self(Arc::new(Held { database, device, path, _lock: lock }));
+        let store = Self(Arc::new(Held { database, device, remembered: Arc::default(), path, _lock: lock }));
         if found != FORMAT {
             let mut txn = store.write()?;
             if migrate::migrate(&mut txn, found)? {
@@ -111,8 +111,8 @@ fn inspect(database: &Database, device: DeviceId) -> Result<u32, StoreError> {
 /// The first commit: all tables, format and owner.
 fn initialise(database: &Database, device: DeviceId) -> Result<(), StoreError> {
     let txn = database.begin_write()?;
-    let before = Snapshot::new(database.begin_read()?);
-    let txn = Txn::new(txn, before, device);
+    let before = Arc::new(Snapshot::new(database.begin_read()?));
+    let txn = Txn::new(txn, before, device, Arc::default());
     for table in Table::ALL {
         txn.table_mut(table)?;
     }

@@ -5,8 +5,10 @@ use std::ops::{Bound, ControlFlow, Deref};
 
 use redb::{AccessGuard, ReadableTable};
 use serde::de::DeserializeOwned;
+use tidegate_protocol::id::DeviceId;
 
 use super::error::StoreError;
+use super::remembered::Remembered;
 use super::tables::{Table, after_prefix};
 use super::{Snapshot, Txn, record};
 
@@ -36,6 +38,16 @@ pub trait Tables {
     /// The wall time at which shared facts are merged, in milliseconds; later than any stamp unless it was told.
     fn wall_ms(&self) -> u64 {
         u64::MAX
+    }
+
+    /// Where the state of an author is remembered, if what is read here of it is what was committed last.
+    fn remembered_author(&self, _: DeviceId) -> Option<&Remembered> {
+        None
+    }
+
+    /// The same for facts.
+    fn remembered_facts(&self) -> Option<&Remembered> {
+        None
     }
 }
 
@@ -84,6 +96,14 @@ impl Tables for Snapshot {
 impl Tables for Txn {
     fn wall_ms(&self) -> u64 {
         self.told_wall_ms()
+    }
+
+    fn remembered_author(&self, device: DeviceId) -> Option<&Remembered> {
+        self.last_of_author(device)
+    }
+
+    fn remembered_facts(&self) -> Option<&Remembered> {
+        self.last_of_facts()
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {

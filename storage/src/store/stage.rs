@@ -396,19 +396,22 @@ impl<'t> Stage<'t> {
         }
         let mut logged = Vec::with_capacity(self.pending.len());
         {
-            let mut entries = txn.table_mut(Table::Entries)?;
-            let mut facts = txn.table_mut(Table::Facts)?;
+            // A table that nothing is written to stays as it is.
+            let open = |table, any: bool| any.then(|| txn.table_mut(table)).transpose();
+            let is_entry = |pending: &Pending| matches!(pending.place, RowPlace::Entry(_));
+            let mut entries = open(Table::Entries, self.pending.iter().any(is_entry))?;
+            let mut facts = open(Table::Facts, !self.pending.iter().all(is_entry))?;
             for Pending { place, incoming: Incoming { row, mark }, mark_only, .. } in self.pending {
                 let sequence = row.sequence;
-                match (&place, row.body) {
-                    (RowPlace::Entry(key), RowBody::Entry(state)) => {
+                match (&place, row.body, &mut entries, &mut facts) {
+                    (RowPlace::Entry(key), RowBody::Entry(state), Some(entries), _) => {
                         entries.insert(&key[..], &record::encode(&EntryRecord { sequence, state, mark })[..])?;
                     }
-                    (RowPlace::Fact(key), RowBody::Fact(fact)) => {
+                    (RowPlace::Fact(key), RowBody::Fact(fact), _, Some(facts)) => {
                         let record = FactRecord { sequence, author: self.device, fact };
                         facts.insert(&key[..], &record::encode(&record)[..])?;
                     }
-                    (RowPlace::Entry(_), RowBody::Fact(_)) | (RowPlace::Fact(_), RowBody::Entry(_)) => {
+                    (RowPlace::Entry(_) | RowPlace::Fact(_), RowBody::Fact(_) | RowBody::Entry(_), _, _) => {
                         return Err(StoreError::damaged("a row in the wrong table"));
                     }
                 }
@@ -419,7 +422,7 @@ impl<'t> Stage<'t> {
         }
         self.superseded.sort_unstable();
         logged.sort_unstable_by_key(|(sequence, _)| *sequence);
-        {
+        if !self.superseded.is_empty() || !logged.is_empty() {
             let mut by_sequence = txn.table_mut(Table::BySequence)?;
             for sequence in self.superseded {
                 by_sequence.remove(&sequence_key(self.author.number, sequence)[..])?;
@@ -433,7 +436,9 @@ impl<'t> Stage<'t> {
                 txn.put(Table::Trees, &tree_key(self.author.number, *location), &record::encode(tree))?;
             }
         }
-        txn.set_next_number(self.next_number)?;
+        if self.next_number != txn.next_number()? {
+            txn.set_next_number(self.next_number)?;
+        }
         self.author.set_hash = self.hash.to_bytes();
         txn.put(states, self.device.as_bytes(), &record::encode(&self.author))
     }

@@ -356,7 +356,7 @@ impl World {
     }
 
     pub(crate) fn author(&self, index: usize, of: usize) -> Option<AuthorState> {
-        self.store(index).read().unwrap().author(id(of)).unwrap()
+        self.store(index).read().unwrap().author(id(of)).unwrap().map(|author| (*author).clone())
     }
 
     /// Whether every one of these devices holds the same state of every one of them.

@@ -189,7 +189,7 @@ proptest! {
         for replica in [&b, &c] {
             prop_assert_eq!(rows(replica, 1), rows(&a, 1));
             let state = replica.read().unwrap().author(device(1)).unwrap().unwrap();
-            prop_assert_eq!(state.rests, Some(head(&a, 1)));
+            prop_assert_eq!(state.rests.clone(), Some(head(&a, 1)));
             prop_assert!(state.bootstrapped);
         }
     }

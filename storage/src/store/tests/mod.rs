@@ -182,7 +182,7 @@ pub(super) fn audit(store: &Store) {
         }
         assert!(rows.is_sorted_by(|a, b| a.sequence < b.sequence));
         assert!(rows.last().is_none_or(|row| row.sequence <= author.upto));
-        assert_eq!((rows.len() as u64, bytes, hash), (author.row_count, author.row_bytes, author.set_hash));
+        assert_eq!((rows.len() as u64, bytes, hash), (author.row_count, author.row_bytes, author.set_hash.clone()));
         for location in [HOME, OTHER] {
             let tree = reader.tree(device, location).unwrap();
             assert_eq!(tree.counters, counters.remove(&location).unwrap_or_default());
@@ -190,7 +190,7 @@ pub(super) fn audit(store: &Store) {
             assert_eq!(stored.count() as u64, tree.counters.rows);
         }
         assert!(counters.is_empty());
-        if let Some(rests) = author.rests {
+        if let Some(rests) = &author.rests {
             assert_eq!(rests.trusted().reference().set_hash, hash_of(&reader, device));
         }
     }
