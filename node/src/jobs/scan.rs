@@ -56,7 +56,9 @@ async fn run<E: Env>(
     let lanes = SpawnLanes(context.env.spawner().clone());
     disk::scan(&root, &spec, index, &mut sink, &lanes).await.map_err(|error| match error {
         ScanError::RootLost(_) => ScanFailure::RootLost,
-        ScanError::Root(_) | ScanError::Known(_) | ScanError::Closed(_) => ScanFailure::Io(error.to_string()),
+        ScanError::Root(_) | ScanError::NotDurable(_) | ScanError::Known(_) | ScanError::Closed(_) => {
+            ScanFailure::Io(error.to_string())
+        }
     })
 }
 

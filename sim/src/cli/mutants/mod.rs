@@ -189,11 +189,28 @@ fn planted(args: &Args, name: &str, file: &Path) -> Result<Fate, Usage> {
     fuzzed(args, name, &target.join("debug/tidegate-sim"))
 }
 
+/// Seeds until one shows the fault. Those that are red without it prove nothing and are passed over; their time counts.
 fn fuzzed(args: &Args, name: &str, simulator: &Path) -> Result<Fate, Usage> {
+    let (mut from, mut spent_ms) = (0, 0);
+    loop {
+        match fuzzed_from(args, name, simulator, from, args.budget.0 - spent_ms)? {
+            Fate::RedAnyway(find) if spent_ms + find.cpu_ms < args.budget.0 => {
+                from = find.seed + 1;
+                spent_ms += find.cpu_ms;
+            }
+            Fate::Found(find) => return Ok(Fate::Found(Find { cpu_ms: spent_ms + find.cpu_ms, ..find })),
+            Fate::Missed(seeds) => return Ok(Fate::Missed(from + seeds)),
+            fate @ (Fate::RedAnyway(_) | Fate::Stale(_) | Fate::Applies) => return Ok(fate),
+        }
+    }
+}
+
+fn fuzzed_from(args: &Args, name: &str, simulator: &Path, from: u64, budget_ms: u64) -> Result<Fate, Usage> {
     let out = args.scratch.join("failures").join(name);
     let mut command = Command::new(simulator);
     command.args(["fuzz", "--json", "--cpu", "--stop-after", "1", "--shrink", &SHRINK_S.to_string()]);
-    command.args(["--profile", &args.profile, "--minutes", &(args.budget.0 as f64 / 60_000.0).to_string()]);
+    command.args(["--profile", &args.profile, "--minutes", &(budget_ms as f64 / 60_000.0).to_string()]);
+    command.args(["--from", &from.to_string()]);
     let output = command.arg("--out").arg(&out).output();
     let output = output.map_err(|e| Usage(format!("{}: {e}", simulator.display())))?;
     let wrong = || Usage("the planted simulator did not say what it came to".to_owned());

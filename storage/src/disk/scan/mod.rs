@@ -9,6 +9,7 @@
 //! - Absent is only what a directory that was read whole does not list *and* a look at the path itself does
 //!   not find, or what lies below a path that is no directory any more. What cannot be read is unknown, and
 //!   nothing below it is told. What a rule hides is not told at all, absent or not.
+//! - What was read is made durable before it is told: by itself if it is little, else with all of the file system.
 //! - Before each batch the root is checked to be there and to be itself; if it is not, the scan ends and the
 //!   batch is dropped.
 
@@ -115,6 +116,9 @@ pub enum ScanError {
     /// The root itself cannot be read.
     #[error("the root cannot be read: {0}")]
     Root(#[source] io::Error),
+    /// What was read could not be made durable, and so is not told.
+    #[error("what was read could not be made durable: {0}")]
+    NotDurable(#[source] io::Error),
     /// The index cannot be read.
     #[error(transparent)]
     Known(#[from] KnownLost),

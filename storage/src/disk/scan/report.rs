@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::pin::Pin;
 
 use tidegate_protocol::index::{EntryKind, Observation, Observed, StatMark, UnknownCause};
@@ -16,7 +16,7 @@ use super::super::known::KnownEntry;
 use super::super::lanes::Lanes;
 use super::super::marker::{RootBinding, check_root};
 use super::super::reading::{self, Reading};
-use super::super::{RootDir, TreePath};
+use super::super::{File, RootDir, TreePath};
 use super::{Found, SCAN_BATCH_MAX, ScanError, ScanReport, Sink};
 
 /// Files read by one piece of work on a lane, and the bytes from which fewer are.
@@ -27,6 +27,8 @@ const SLOTS_MAX: usize = 16 << 10;
 /// Entries between two signs of life.
 const PROGRESS_EVERY: u64 = 16 << 10;
 const SKIPPED_MAX: usize = 100;
+/// Files read for one batch that are synced one by one; for more of them, all of the file system is.
+const SYNCED_ONE_BY_ONE_MAX: usize = 16;
 
 enum Slot {
     /// A difference.
@@ -53,6 +55,8 @@ pub(super) struct Reporter<'a, R, S, L> {
     running: VecDeque<Group>,
     read: VecDeque<(Task, Reading)>,
     batch: Vec<Found>,
+    /// Files in the batch that were read.
+    unsynced: Vec<EntryPath>,
     report: ScanReport,
 }
 
@@ -69,6 +73,7 @@ impl<'a, R: RootDir, S: Sink, L: Lanes> Reporter<'a, R, S, L> {
             running: VecDeque::new(),
             read: VecDeque::new(),
             batch: Vec::new(),
+            unsynced: Vec::new(),
             report: ScanReport::default(),
         }
     }
@@ -209,7 +214,24 @@ impl<'a, R: RootDir, S: Sink, L: Lanes> Reporter<'a, R, S, L> {
 
     async fn flush(&mut self) -> Result<(), ScanError> {
         self.check_root().await?;
+        self.make_durable().await.map_err(ScanError::NotDurable)?;
         Ok(self.sink.batch(std::mem::take(&mut self.batch), self.report.progress).await?)
+    }
+
+    /// Has the disk keep what was read. A power cut may bring back the old bytes of a file that nobody synced under its new
+    /// stat, and no later scan would read it again: the index would tell for ever what is not there.
+    async fn make_durable(&mut self) -> io::Result<()> {
+        let read = std::mem::take(&mut self.unsynced);
+        let synced = if read.len() > SYNCED_ONE_BY_ONE_MAX {
+            self.root.sync_all().await
+        } else {
+            sync_each(self.root, &read).await
+        };
+        match synced {
+            // There is nothing that could be lost, or no way to ask for more.
+            Err(e) if matches!(e.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::Unsupported) => Ok(()),
+            synced => synced,
+        }
     }
 
     /// What reading a file means for the index.
@@ -234,15 +256,28 @@ impl<'a, R: RootDir, S: Sink, L: Lanes> Reporter<'a, R, S, L> {
             self.report.again.push(path.clone());
         }
         let differs = known.is_none_or(|known| known.kind != kind || known.mark != mark);
+        if differs && mark.is_some() {
+            self.unsynced.push(path.clone());
+        }
         differs.then(|| found(path, Observed::Present(kind, mark), chunks))
     }
+}
+
+async fn sync_each<R: RootDir>(root: &R, paths: &[EntryPath]) -> io::Result<()> {
+    for path in paths {
+        // What cannot be opened any more is another one by now, and is looked at again.
+        if let Ok(file) = root.open(&path.into()).await {
+            file.sync().await?;
+        }
+    }
+    Ok(())
 }
 
 /// Why something that is there is not known.
 pub(super) const fn cause(kind: io::ErrorKind) -> UnknownCause {
     match kind {
-        io::ErrorKind::CrossesDevices => UnknownCause::OtherFileSystem,
-        io::ErrorKind::InvalidFilename => UnknownCause::TooLong,
+        ErrorKind::CrossesDevices => UnknownCause::OtherFileSystem,
+        ErrorKind::InvalidFilename => UnknownCause::TooLong,
         _ => UnknownCause::Unreadable,
     }
 }
