@@ -100,11 +100,14 @@ impl Users {
     /// Writes the next piece of a slow save; hands it back if there is more.
     pub fn go_on(at: Millis, mut save: Box<SlowSave>, ghost: &mut Ghost) -> Option<Box<SlowSave>> {
         let end = (save.written + save.bytes.len().div_ceil(PIECES as usize).max(1)).min(save.bytes.len());
+        let before = save.file.read().ok()?;
         // The disk was pulled or restored meanwhile: the program gives up, and what it had is lost with it.
         save.file.write_at(&save.bytes[save.written..end], save.written as u64).ok()?;
         save.written = end;
-        // Another program may have written into the same file meanwhile: what is there then is a user's, too.
+        // Another program may have written into the same file meanwhile: its version is written over, and what is there then
+        // is a user's, too.
         let there = save.file.read().ok()?;
+        ghost.superseded(save.device, before.hash());
         ghost.shown(there.hash());
         if end < save.bytes.len() {
             return Some(save);

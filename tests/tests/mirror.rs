@@ -179,6 +179,11 @@ fn what_the_rules_of_either_end_hide_is_neither_copied_nor_deleted() -> Outcome 
         Ok(())
     })?;
     pair.desk.must(["conduit", "remove", "mirror"])?;
+    let indexed = |status: &Value| {
+        let each = status["locations"].as_array().into_iter().flatten();
+        each.filter(|location| location["files"].as_u64() > Some(0)).count() == 2
+    };
+    pair.desk.await_status("what is in both locations", PATIENCE, indexed)?;
     // Below the roots, so that each end keeps rules of its own.
     pair.desk.must(["conduit", "create", "data", "desk:Source/data", "nas:Target/data"])?;
     pair.desk.must(["sync", "data"])?;
