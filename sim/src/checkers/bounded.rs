@@ -37,7 +37,10 @@ impl Invariant for Bounded {
         let steps = self.restless.entry(*device).or_default();
         *steps = if *restless { *steps + 1 } else { 0 };
         if *steps == RESTLESS_MAX {
-            tell("restless", format!("{steps} times in a row it was woken, did nothing, and wanted to be woken at once"));
+            tell(
+                "restless",
+                format!("{steps} times in a row it was woken, did nothing, and wanted to be woken at once"),
+            );
         }
         let tasks = scene.usage(*device).tasks;
         if tasks > TASKS_MAX {
