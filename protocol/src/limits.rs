@@ -147,7 +147,8 @@ pub const BULK_QUIET_MS: u64 = 2_000;
 /// The second look is taken after this time however busy the ends are, in milliseconds.
 pub const BULK_SETTLE_MS_MAX: u64 = 30_000;
 
-/// Rows that are kept of what one generation was decided from, for a replay: some 30 MB at most, beside the items.
+/// Rows that are kept of what one generation was decided from, for a replay: some 30 MB in memory at most, beside the plan,
+/// at the moment when a coordinator needs most.
 pub const REPLAY_ROWS_MAX: usize = 50_000;
 
 /// Follow-up generations of one sync before it is left to the next run.

@@ -4,6 +4,8 @@ mod bandwidth;
 pub mod conduit;
 mod conflict;
 mod generation;
+mod grounds;
+mod heal;
 mod job;
 mod met;
 mod names;
@@ -19,6 +21,8 @@ pub use conflict::{
     SpentRulings,
 };
 pub use generation::{Baseline, Generation, GenerationRecord, GenerationTotals, Phase, Verification};
+pub use grounds::{Grounds, Undone};
+pub use heal::{Healed, Unsound};
 pub use job::{DeleteMode, ItemOutcome, JobKey, JobKind, JobProgress, JobSpec, JobState, SkipReason};
 pub use met::MetConflict;
 pub use names::NameRules;
