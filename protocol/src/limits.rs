@@ -156,8 +156,8 @@ pub const FOLLOW_UPS_MAX: u32 = 3;
 
 /// Transfers of one conduit at the same time.
 pub const PARALLEL_TRANSFERS_MAX: u32 = 64;
-/// Rulings that one row about spent ones leaves standing: as many as conflicts of one plan become rows.
-pub const RULINGS_KEPT_MAX: usize = 1_000;
+/// Rulings and conflicts that one row about spent ones leaves standing: as many as conflicts of one plan become rows.
+pub const SPENT_KEPT_MAX: usize = 1_000;
 /// Limits of a conduit's bandwidth in one day: one for every half hour.
 pub const LIMIT_STEPS_MAX: usize = 48;
 /// Lowest limit of a conduit's bandwidth, in bytes per second: under less, whoever waits for content gives up before it

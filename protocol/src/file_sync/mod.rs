@@ -17,8 +17,7 @@ mod undo;
 pub use bandwidth::{BandwidthLimit, LimitError, LimitStep};
 pub use conduit::{Conduit, ConduitError, ConduitSettings, Fetched, Root, Schedule, Selection, SettingError, SyncMode};
 pub use conflict::{
-    Conflict, ConflictKind, ConflictOutcome, ConflictResolver, ConflictStrategy, Decision, Ruling, Settled,
-    SpentRulings,
+    Conflict, ConflictKind, ConflictOutcome, ConflictResolver, ConflictStrategy, Decision, Ruling, Settled, Spent,
 };
 pub use generation::{Baseline, Generation, GenerationRecord, GenerationTotals, Phase, Verification};
 pub use grounds::{Grounds, Undone};
