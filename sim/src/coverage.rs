@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 pub struct Coverage(BTreeMap<String, u64>);
 
 /// What a corpus of the standard profile must reach, besides every verb of the profile (`deed:writes` …).
-pub const EXPECTED: [&str; 38] = [
+pub const EXPECTED: [&str; 39] = [
     "item:install",
     "item:install-over-file",
     "item:make-directory",
@@ -47,6 +47,7 @@ pub const EXPECTED: [&str; 38] = [
     "rows:forwarded",
     "epoch:renewed",
     "user:struck-active-path",
+    "user:struck-within-a-job",
     "torn:users-own-write",
 ];
 

@@ -177,7 +177,7 @@ impl Doing<'_> {
                 self.user.set_executable(&path, *on).ok()?;
             }
             Deed::Checkout(at, files) => self.check_out(at, *files)?,
-            Deed::Strike(location) => return self.strike(location, active),
+            Deed::Strike { location, .. } => return self.strike(location, active),
             Deed::Rules(location, rules) => {
                 let at = Place { location: location.clone(), path: tidegate_storage::disk::RULE_FILE.to_owned() };
                 let text = rules.iter().fold(String::new(), |text, rule| text + rule + "\n");

@@ -21,10 +21,14 @@ pub struct Faults {
     pub no_room_for: BTreeSet<Vec<u8>>,
     /// The call at which the process dies; what it does may be done, half done, or not done.
     pub die_at: Option<u64>,
+    /// The call before which the node stands still, until this is taken back: somebody else acts first.
+    pub halt_at: Option<u64>,
     /// Before this many of a million calls others get their turn.
     pub yield_ppm: u32,
     /// About how long a call takes, in nanoseconds. 0: no time passes.
     pub call_takes_ns: u64,
+    /// The node stands there.
+    pub halts: bool,
 }
 
 /// Syncs that are said to have happened and have not: a disk with a cache that lies, or a node that forgot them.
@@ -52,6 +56,12 @@ pub(super) enum Fate {
 }
 
 impl Faults {
+    /// Whether the next call has to wait.
+    pub(super) fn halts(&mut self) -> bool {
+        self.halts = self.halt_at.is_some_and(|at| self.calls + 1 >= at);
+        self.halts
+    }
+
     /// Counts a call and says what becomes of it.
     pub(super) fn meet(&mut self, volume: Option<u64>, stream: &mut Stream) -> Fate {
         self.calls += 1;

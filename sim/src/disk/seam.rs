@@ -84,6 +84,9 @@ impl Process {
         } else if yields {
             Turn(false).await;
         }
+        while self.shared.with(|machine| machine.alive && machine.faults.halts()) {
+            Turn(false).await;
+        }
         let now = self.shared.world.moment();
         self.shared.with(|machine| {
             if machine.incarnation != self.incarnation || !machine.alive {
@@ -113,6 +116,7 @@ impl Machine {
             volume.forget_handles(Actor::Node);
         }
         self.faults.die_at = None;
+        self.faults.halt_at = None;
     }
 
     pub(super) fn identity(&self, path: &[u8]) -> Result<RootIdentity> {

@@ -86,7 +86,12 @@ pub enum Deed {
     /// A user checks out another branch: so many files of a directory are replaced, moved or gone at once.
     Checkout(Place, u32),
     /// A user edits a file of the location on which a job is working right now, or any if none is.
-    Strike(String),
+    Strike {
+        /// The location.
+        location: String,
+        /// Not now, but when a job works there: before this call of the disk, counted from the job's begin.
+        call: Option<u32>,
+    },
 
     /// The power is cut: now, or at so many disk operations from now. It comes back after a time.
     Crash {
@@ -258,7 +263,7 @@ impl Deed {
             Self::Touch(_) => "touches",
             Self::Executable(..) => "chmods",
             Self::Checkout(..) => "checks-out",
-            Self::Strike(_) => "strikes",
+            Self::Strike { .. } => "strikes",
             Self::Crash { .. } => "loses-power",
             Self::Kill(_) => "is-killed",
             Self::Stop(_) => "is-stopped",
@@ -312,7 +317,7 @@ impl Deed {
             | Self::Touch(_)
             | Self::Executable(..)
             | Self::Checkout(..)
-            | Self::Strike(_) => Doer::User,
+            | Self::Strike { .. } => Doer::User,
             Self::Crash { .. }
             | Self::Kill(_)
             | Self::Stop(_)
@@ -397,8 +402,8 @@ impl Deed {
             | Self::Executable(at, _)
             | Self::Checkout(at, _)
             | Self::Unreadable(at, _) => Some(&at.location),
-            Self::Strike(location)
-            | Self::Full(location, _)
+            Self::Full(location, _)
+            | Self::Strike { location, .. }
             | Self::Fail { location, .. }
             | Self::ReadOnly(location, _)
             | Self::SlowDisk { location, .. }
@@ -500,8 +505,11 @@ impl fmt::Display for Deed {
             Self::SlowDisk { location, each, span } => write!(f, " {} each={each} for={span}", quoted(location)),
             Self::Clock { by, back } => write!(f, " {}{by}", if *back { '-' } else { '+' }),
             Self::Late { location, by, span } => write!(f, " {} by={by} for={span}", quoted(location)),
-            Self::Strike(name)
-            | Self::Reset(name)
+            Self::Strike { location, call } => {
+                write!(f, " {}", quoted(location))?;
+                call.map_or(Ok(()), |call| write!(f, " call={call}"))
+            }
+            Self::Reset(name)
             | Self::CopyTree(name)
             | Self::RestoreTree(name)
             | Self::Overflow(name)

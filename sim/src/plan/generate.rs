@@ -261,7 +261,10 @@ fn edit(draw: &mut Stream, verb: &str, location: &str, profile: &Profile) -> Opt
             let (a, b) = (path(draw), path(draw));
             Deed::Swap(place(a), place(b))
         }
-        "strikes" => Deed::Strike(location.to_owned()),
+        "strikes" => {
+            let call = draw.chance(700_000).then(|| draw.range(1, 40) as u32);
+            Deed::Strike { location: location.to_owned(), call }
+        }
         "touches" => Deed::Touch(place(path(draw))),
         "retypes" => {
             let at = if draw.chance(300_000) { "docs/old".to_owned() } else { path(draw) };

@@ -26,7 +26,7 @@ pub const VERBS: [(&str, &str); 48] = [
     ("touches", "touches LOCATION/PATH"),
     ("chmods", "chmods LOCATION/PATH +x|-x"),
     ("checks-out", "checks-out LOCATION[/DIR] files=N"),
-    ("strikes", "strikes LOCATION"),
+    ("strikes", "strikes LOCATION [call=N]"),
     ("loses-power", "loses-power [for=10s] [operation=N]"),
     ("is-killed", "is-killed [for=10s]"),
     ("is-stopped", "is-stopped [for=10s]"),
@@ -145,7 +145,7 @@ fn arguments(verb: &str, words: &mut Words) -> Result<Deed, LineError> {
             let at = words.parse("LOCATION or LOCATION/DIR")?;
             Deed::Checkout(at, words.option("files")?.unwrap_or(100))
         }
-        "strikes" => Deed::Strike(text(words, location)?),
+        "strikes" => Deed::Strike { location: text(words, location)?, call: words.option("call")? },
         "loses-power" => Deed::Crash { off: off(words)?, after: words.option("operation")? },
         "is-killed" => Deed::Kill(off(words)?),
         "is-stopped" => Deed::Stop(off(words)?),
@@ -382,6 +382,7 @@ mod tests {
             "00:00:01 a chmods L/x -x",
             "00:00:01 a checks-out L/src files=200",
             "00:00:01 a strikes L",
+            "00:00:01 a strikes L call=7",
             "00:00:01 a loses-power for=10s operation=17",
             "00:00:01 a is-killed for=1m",
             "00:00:01 a is-stopped for=1m",

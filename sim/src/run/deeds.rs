@@ -23,10 +23,21 @@ impl Run<'_> {
     pub(super) fn act(&mut self, step: &Step) {
         let device = self.device_named(&step.on);
         let did = match step.deed.doer() {
-            Doer::User => self.user(device, step),
+            Doer::User if self.lurks(device, step) => false,
+            Doer::User => return self.user_does(device, step),
             Doer::Fate => self.fate(device, step),
             Doer::Operator => self.operator(device, step),
         };
+        self.did(device, step, did);
+    }
+
+    /// A user does what a step says, now.
+    pub(super) fn user_does(&mut self, device: usize, step: &Step) {
+        let did = self.user(device, step);
+        self.did(device, step, did);
+    }
+
+    fn did(&mut self, device: usize, step: &Step, did: bool) {
         if did {
             self.coverage.mark(&format!("deed:{}", step.deed.verb()));
             self.moment(device, step.deed.to_string());
@@ -45,7 +56,7 @@ impl Run<'_> {
         let active = step.deed.location().and_then(|location| self.standing[device].active.get(location).cloned());
         let at = self.now();
         let came = self.users.act(at, (device, &disk), (&step.deed, step.number), active.as_deref(), &mut self.ghost);
-        if active.is_some() && matches!(step.deed, Deed::Strike(_)) {
+        if active.is_some() && matches!(step.deed, Deed::Strike { .. }) {
             self.coverage.mark("user:struck-active-path");
         }
         match came {
@@ -510,6 +521,7 @@ impl Run<'_> {
         self.world.net.mend_all();
         for device in 0..plan.devices.len() {
             let index = device as u32;
+            self.let_go(device);
             let (disk, chip) = (self.world.device(index).disk.clone(), self.world.device(index).chip.clone());
             disk.faults(|faults| {
                 *faults = crate::disk::Faults { calls: faults.calls, ..crate::disk::Faults::default() }

@@ -7,6 +7,7 @@
 
 mod deeds;
 mod expect;
+mod lurking;
 mod observe;
 mod operator;
 mod scene;
@@ -106,6 +107,8 @@ struct Standing {
     legs: BTreeMap<tidegate_protocol::file_sync::JobKey, Vec<(LocationId, String)>>,
     /// A path on which a leg works, by location.
     active: BTreeMap<String, String>,
+    /// A user who waits for a leg.
+    lurking: Option<lurking::Lurking>,
 }
 
 /// What the world's listener has heard.

@@ -27,6 +27,9 @@ impl Run<'_> {
                 self.changed(device, &change);
             }
         }
+        for device in 0..self.plan.devices.len() {
+            self.strike(device, false);
+        }
         self.answered();
         self.fallen();
     }
@@ -114,6 +117,7 @@ impl Run<'_> {
                 let name = self.locations.iter().find(|(_, id)| *id == location).map(|((_, name), _)| name.clone());
                 let paths = items.iter().map(|(_, path, _)| (*location, text(&path.to_slashes()))).collect();
                 if let (Some(name), Some((_, path, _))) = (name, items.get(items.len() / 2)) {
+                    self.lurk_on(device, &name);
                     self.standing[device].active.insert(name, text(&path.to_slashes()));
                 }
                 self.standing[device].legs.insert(*job, paths);
@@ -133,6 +137,7 @@ impl Run<'_> {
                     self.standing[device].legs.remove(job);
                 }
                 if self.standing[device].legs.is_empty() {
+                    self.strike(device, true);
                     self.standing[device].active.clear();
                 }
                 if let Some(stopped) = stopped {
