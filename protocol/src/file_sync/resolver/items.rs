@@ -146,6 +146,7 @@ impl Merge<'_> {
         let path = place.at[now].clone();
         let Some(kind) = node.kind(side) else {
             if node.entry(loser).is_some() {
+                let version = self.gone(node, loser, version);
                 self.delete(loser, Item { path, expect, action: Action::Remove { version } });
             }
             return;
@@ -185,6 +186,7 @@ impl Merge<'_> {
     fn leave(&mut self, node: &Node, place: &Place, leave: Leave) {
         let Leave { side, version, made_again } = leave;
         let (own, other) = (place.at[side as usize].clone(), place.at[side.other() as usize].clone());
+        let version = self.gone(node, side, version);
         let remove = Action::RemoveDirectory { version: version.clone() };
         let removed = Item { path: own.clone(), expect: PreImage::Directory, action: remove };
         let told = self.tombstone(side.other(), node, other.clone(), &version);
@@ -230,7 +232,7 @@ impl Merge<'_> {
             let expect = node.kind(Side::Target).map_or(Some(PreImage::Absent), PreImage::of);
             let Some(expect) = expect else { return };
             let otherwise = is_leaf(&expect).then(|| {
-                let action = Action::Remove { version: node.joined() };
+                let action = Action::Remove { version: self.gone(node, Side::Target, node.joined()) };
                 Item { path: target.clone(), expect: expect.clone(), action }
             });
             let make = Item { path: target, expect, action: Action::MakeDirectory { version } };
@@ -248,8 +250,9 @@ impl Merge<'_> {
 
     fn discard(&mut self, node: &Node, place: &Place) {
         if let Some(expect) = node.kind(Side::Target).and_then(PreImage::of) {
-            let (path, action) = (place.at[1].clone(), Action::Remove { version: node.joined() });
-            self.delete(Side::Target, Item { path, expect, action });
+            let version = self.gone(node, Side::Target, node.joined());
+            let item = Item { path: place.at[1].clone(), expect, action: Action::Remove { version } };
+            self.delete(Side::Target, item);
         }
     }
 
@@ -328,6 +331,13 @@ impl Merge<'_> {
             EntryKind::Directory { .. } | EntryKind::Symlink { .. } | EntryKind::Special | EntryKind::Unknown(_) => put,
         };
         self.copy(Side::Target, Item { path: to, expect: PreImage::Absent, action });
+    }
+
+    /// The version of a tombstone on `side`: later than what is removed there. Where no end has seen a later event, as when a
+    /// mirror clears what only its target has, the removal is an event of the conduit: a tombstone of the very version that
+    /// the entry had is an eviction, and no other conduit would follow it, nor bring the entry back.
+    fn gone(&self, node: &Node, side: Side, version: Version) -> Version {
+        if node.version(side).covers(&version) { self.stamped(node) } else { version }
     }
 
     /// All events of a name and a new one: of a deletion that a decision made.
