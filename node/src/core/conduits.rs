@@ -186,6 +186,7 @@ impl Core {
         drop_spent_rulings(step)?;
         step.txn.drop_base(id)?;
         step.txn.set_baseline(id, None)?;
+        self.conduit_changed(step, id)?;
         Ok(Ok(Reply::Done))
     }
 }

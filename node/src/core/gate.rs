@@ -15,6 +15,7 @@ use tidegate_protocol::path::EntryPath;
 use tidegate_protocol::wire::{Request, Response};
 use tidegate_storage::store::AuthorState;
 
+use super::clash::Clash;
 use super::evidence::owners;
 use super::file_sync::Purpose;
 use super::io::{Output, ResolveFacts, Resolved, Ticket};
@@ -290,6 +291,9 @@ impl Core {
         let view = self.gate_view(step, &attempt, &conduit)?;
         match gate::open(&view) {
             Ok(synced) => {
+                if let Some(clash) = Clash::of(step, &conduit)? {
+                    return self.fail_attempt(step, attempt, clash.fault());
+                }
                 let ticket = self.ticket();
                 attempt.resolving = Some(ticket);
                 let baseline = step.valid_baseline(&conduit)?;

@@ -17,6 +17,7 @@ mod audit;
 mod bulk;
 mod business;
 mod choices;
+mod clash;
 pub mod command;
 mod conduits;
 mod conflicts;

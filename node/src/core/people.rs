@@ -9,7 +9,7 @@ use tidegate_protocol::wire::{Coordinate, JobControl, Refusal, RefusalCode, Requ
 use tidegate_storage::store::Change;
 
 use super::applying::refuse;
-use super::command::{Command, Fault, FaultCode, Reply};
+use super::command::{Command, Fault, FaultCode, Reply, Started};
 use super::file_sync::{Caller, Purpose, SyncCall};
 use super::io::{Output, Ticket};
 use super::undo::UndoCall;
@@ -384,8 +384,12 @@ impl Core {
             Some(Asked::Coordinate(ticket, name)) => {
                 let reply = match result {
                     Ok(Response::Coordinated { generation }) => {
-                        Ok(Reply::Started(super::command::Started { conduit: name, generation, conflicts: 0 }))
+                        Ok(Reply::Started(Started { conduit: name, generation, conflicts: 0, unread: 0 }))
                     }
+                    Ok(Response::Shown(bytes)) => match shown(&bytes) {
+                        Ok(Reply::Started(started)) => Ok(Reply::Started(Started { conduit: name, ..started })),
+                        Ok(_) | Err(_) => Err(self.remote_fault(Ok(Response::Shown(bytes)))),
+                    },
                     other => Err(self.remote_fault(other)),
                 };
                 step.out.push(Output::Reply { ticket, reply });
@@ -393,7 +397,10 @@ impl Core {
             }
             Some(Asked::Shown(ticket)) => {
                 let reply = match result {
-                    Ok(Response::Shown(bytes)) => shown(&bytes),
+                    Ok(Response::Shown(bytes)) => match shown(&bytes) {
+                        Ok(reply @ (Reply::Plan(_) | Reply::Why(_))) => Ok(reply),
+                        Ok(_) | Err(_) => Err(self.remote_fault(Ok(Response::Shown(bytes)))),
+                    },
                     other => Err(self.remote_fault(other)),
                 };
                 step.out.push(Output::Reply { ticket, reply });
@@ -497,14 +504,9 @@ fn purpose(what: Coordinate, caller: Caller) -> (Purpose, u64) {
     }
 }
 
-/// What a coordinator answered to be shown: a plan or an explanation, and nothing else.
-fn shown(bytes: &[u8]) -> Result<Reply, Fault> {
-    match codec::decode::<Reply>(bytes) {
-        Ok(reply @ (Reply::Plan(_) | Reply::Why(_))) => Ok(reply),
-        Ok(_) | Err(_) => {
-            Err(super::dispatch::fault_of(&Refusal::new(RefusalCode::Malformed, "an answer to something else")))
-        }
-    }
+/// What a coordinator answered to be shown.
+fn shown(bytes: &[u8]) -> Result<Reply, codec::DecodeError> {
+    codec::decode(bytes)
 }
 
 fn taken(name: &Label, why: &str) -> Fault {
