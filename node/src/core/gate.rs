@@ -111,6 +111,12 @@ impl Gate {
         }
     }
 
+    /// A number under which owners are asked.
+    pub(super) const fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
     /// The attempt that works on a conduit, if any.
     pub(super) fn of(&self, conduit: ConduitId) -> Option<&Attempt> {
         self.attempts.values().find(|attempt| attempt.conduit == conduit)
@@ -123,7 +129,7 @@ impl Core {
         if matches!(purpose, Purpose::Sync(_)) {
             self.bulk.forget(conduit);
         }
-        self.gate.next += 1;
+        let number = self.gate.number();
         let attempt = Attempt {
             conduit,
             purpose,
@@ -139,7 +145,7 @@ impl Core {
             closed: None,
             newer: BTreeSet::new(),
         };
-        self.gate.attempts.insert(self.gate.next, attempt);
+        self.gate.attempts.insert(number, attempt);
     }
 
     /// Another device wants evidence; it gets it when the own disk has been looked at, or says why not.
@@ -187,6 +193,7 @@ impl Core {
             i128::from(asked.asked.wall_ms) + i128::from(step.now.monotonic_ms - asked.asked.monotonic_ms) / 2;
         let offset_ms = (i128::from(head.wall_ms) - halfway) as i64;
         self.confirm(step, &head, offset_ms);
+        self.creations.heard(attempt, &head);
         if let Some(attempt) = attempt.and_then(|id| self.gate.attempts.get_mut(&id)) {
             let conduit = attempt.conduit;
             attempt.newer.remove(&asked.device);

@@ -64,6 +64,7 @@ impl Core {
             }
             Command::Replay { conduit, number } => return self.on_replay(step, ticket, &conduit, number),
             Command::Trash(ask) => return self.on_trash_command(step, ticket, ask),
+            Command::CreateConduit(new) => return self.on_create(step, ticket, new),
             other => self.at_once(step, other)?,
         };
         step.out.push(Output::Reply { ticket, reply: answer });
@@ -143,7 +144,6 @@ impl Core {
                 Ok(Ok(Reply::Location(Box::new(self.location_view(step, &location, false)?))))
             }
             Command::RemoveLocation(name) => self.remove_location(step, &name),
-            Command::CreateConduit(new) => self.create_conduit(step, new),
             Command::Conduit(name) => {
                 let conduit = named!(self.conduit_named(step, &name));
                 Ok(Ok(Reply::Conduit(Box::new(self.conduit_view(step, conduit.id)?))))
@@ -163,7 +163,8 @@ impl Core {
                 let conduit = named!(self.conduit_named(step, &conduit));
                 self.generation_view(step, &conduit, number)
             }
-            Command::Plan { .. }
+            Command::CreateConduit(_)
+            | Command::Plan { .. }
             | Command::Why { .. }
             | Command::ConflictContent { .. }
             | Command::ResolveConflict { .. }
