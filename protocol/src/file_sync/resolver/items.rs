@@ -30,6 +30,7 @@ impl Merge<'_> {
             Fate::Hold => self.hold(node, Kept::Quietly),
             Fate::Agree(version, file) => {
                 self.stay(node, Kept::Quietly);
+                let version = self.put_over(node, version);
                 for side in Side::BOTH {
                     self.settle(side, node, &place, &version, file);
                 }
@@ -142,6 +143,7 @@ impl Merge<'_> {
         if node.entry(side).is_some() && expect != PreImage::Directory {
             self.need(loser);
         }
+        let version = if node.kind(side).is_some() { self.put_over(node, version) } else { version };
         self.settle(side, node, place, &version, file);
         let path = place.at[now].clone();
         let Some(kind) = node.kind(side) else {
@@ -218,7 +220,7 @@ impl Merge<'_> {
     /// A directory of the source that is not selected itself.
     fn wrap(&mut self, node: &Node, place: &Place) {
         let [source, target] = place.at.clone();
-        let version = node.version(Side::Source).clone();
+        let version = self.put_over(node, node.joined());
         let deletes_before = self.found.on(Side::Target).deletes.len();
         let has = Side::BOTH.map(|side| node.is_directory(side));
         let mut frame = Frame::new(node.key.clone(), has, Inside::Law);
@@ -340,7 +342,15 @@ impl Merge<'_> {
         if node.version(side).covers(&version) { self.stamped(node) } else { version }
     }
 
-    /// All events of a name and a new one: of a deletion that a decision made.
+    /// The version of what a one-way conduit puts on its target. Where that end's own events are later, what the source has is
+    /// put over them by an event of the conduit: other conduits have carried that version on already, with what it named.
+    fn put_over(&self, node: &Node, version: Version) -> Version {
+        let covers = |side: Side| node.version(side).covers(&version);
+        let is_overruled = self.is_one_way() && covers(Side::Target) && !covers(Side::Source);
+        if is_overruled { self.stamped(node) } else { version }
+    }
+
+    /// All events of a name and a new one: of what a decision made.
     fn stamped(&self, node: &Node) -> Version {
         let mut version = node.joined();
         version.bump(self.view.conduit.actor(), 0);
