@@ -29,10 +29,10 @@ impl Clash {
     fn among(conduit: &Conduit, all: &[Conduit]) -> Option<Self> {
         let found = conduit::clash(conduit, all)?;
         let same_name = conduit.settings.name.value == found.older.settings.name.value;
-        let names = [conduit, found.older].map(|conduit| match same_name {
-            true => conduit.id.to_string(),
-            false => conduit.settings.name.value.to_string(),
-        });
+        let called = |conduit: &Conduit| {
+            if same_name { conduit.id.to_string() } else { conduit.settings.name.value.to_string() }
+        };
+        let names = [conduit, found.older].map(called);
         let why = format!("{} is older, and this conduit is against the rules beside it: {}", names[1], found.rule);
         Some(Self { names, why })
     }

@@ -45,12 +45,7 @@ impl Creations {
 }
 
 impl Core {
-    pub(super) fn on_create(
-        &mut self,
-        step: &mut Step<'_>,
-        ticket: Ticket,
-        new: NewConduit,
-    ) -> Result<(), CoreError> {
+    pub(super) fn on_create(&mut self, step: &mut Step<'_>, ticket: Ticket, new: NewConduit) -> Result<(), CoreError> {
         let created = self.create_conduit(step, new.clone())?;
         let devices = match &created {
             Err(NotCreated::Unknown(_)) => self.holders(step, &new)?,
@@ -90,7 +85,8 @@ impl Core {
             let creation = &self.creations.waiting[&number];
             let mut is_level = true;
             for (device, said) in &creation.asked {
-                let rests = step.txn.author(*device)?.and_then(|state| state.rests.as_ref().map(|r| r.trusted().clone()));
+                let rests =
+                    step.txn.author(*device)?.and_then(|state| state.rests.as_ref().map(|r| r.trusted().clone()));
                 let holds = |(epoch, sequence): &(Epoch, Sequence)| {
                     rests.as_ref().is_some_and(|rests| rests.epoch == *epoch && rests.sequence >= *sequence)
                 };

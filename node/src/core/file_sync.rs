@@ -310,7 +310,12 @@ impl Core {
     }
 
     /// Ends an attempt without a plan.
-    pub(super) fn fail_attempt(&mut self, step: &mut Step<'_>, attempt: Attempt, fault: Fault) -> Result<(), CoreError> {
+    pub(super) fn fail_attempt(
+        &mut self,
+        step: &mut Step<'_>,
+        attempt: Attempt,
+        fault: Fault,
+    ) -> Result<(), CoreError> {
         match attempt.purpose {
             Purpose::Plan(caller) | Purpose::Why(caller, _) => self.answer(step, Some(caller), Err(fault)),
             Purpose::Sync(call) => self.answer(step, call.caller, Err(fault)),

@@ -436,7 +436,8 @@ mod tests {
             for seed in 0..50 {
                 let plan = generate(seed, name, &profile);
                 let mirrors = plan.conduits.iter().filter(|c| c.mode == SyncMode::Mirror);
-                let writes = |c: &ConduitPlan, end: &End| c.target == *end || (!c.mode.is_one_way() && c.source == *end);
+                let writes =
+                    |c: &ConduitPlan, end: &End| c.target == *end || (!c.mode.is_one_way() && c.source == *end);
                 for mirror in mirrors {
                     let writers = plan.conduits.iter().filter(|c| writes(c, &mirror.target));
                     assert_eq!(writers.count(), 1, "{name} {seed}: {}", mirror.target);
