@@ -147,7 +147,8 @@ pub const BULK_QUIET_MS: u64 = 2_000;
 /// The second look is taken after this time however busy the ends are, in milliseconds.
 pub const BULK_SETTLE_MS_MAX: u64 = 30_000;
 
-/// Rows that are kept of what one generation was decided from, for a replay: some 30 MB at most, beside the items.
+/// Rows that are kept of what one generation was decided from, for a replay: some 30 MB in memory at most, beside the plan,
+/// at the moment when a coordinator needs most.
 pub const REPLAY_ROWS_MAX: usize = 50_000;
 
 /// Follow-up generations of one sync before it is left to the next run.
@@ -155,8 +156,8 @@ pub const FOLLOW_UPS_MAX: u32 = 3;
 
 /// Transfers of one conduit at the same time.
 pub const PARALLEL_TRANSFERS_MAX: u32 = 64;
-/// Rulings that one row about spent ones leaves standing: as many as conflicts of one plan become rows.
-pub const RULINGS_KEPT_MAX: usize = 1_000;
+/// Rulings and conflicts that one row about spent ones leaves standing: as many as conflicts of one plan become rows.
+pub const SPENT_KEPT_MAX: usize = 1_000;
 /// Limits of a conduit's bandwidth in one day: one for every half hour.
 pub const LIMIT_STEPS_MAX: usize = 48;
 /// Lowest limit of a conduit's bandwidth, in bytes per second: under less, whoever waits for content gives up before it

@@ -26,7 +26,7 @@ pub(super) async fn run(args: ReplayArgs, context: &Context) -> Result<Exit, Pro
     } else {
         let rows = |rows: u64| count(rows, "row", "rows");
         context.out.line(&format!(
-            "gen {} of {}: plan {} resolved again from what was kept of the index at {}",
+            "gen {} of {}: plan {} made again from what was kept of the index at {}",
             replay.generation,
             replay.conduit,
             replay.plan,
@@ -48,7 +48,7 @@ pub(super) async fn run(args: ReplayArgs, context: &Context) -> Result<Exit, Pro
         return Ok(Exit::Done);
     };
     let what = format!("generation {} of {} comes out otherwise now", replay.generation, replay.conduit);
-    let why = format!("{}: stored {}; resolved again {}", difference.part, difference.stored, difference.again);
+    let why = format!("{}: stored {}; made again {}", difference.part, difference.stored, difference.again);
     Err(Problem::new(Code::NotVerified, what + "; nothing was changed", why)
         .next("the law changed with the version of Tidegate, or what was kept is damaged")
         .next(context.command(&format!("gen show {} {}", replay.conduit, replay.generation))))

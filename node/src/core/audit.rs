@@ -6,10 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use tidegate_protocol::file_sync::{
-    Action, Conduit, DirectionalOps, Item, Plan, PlanTotals, PreImage, Root, Side, SyncOperations,
-};
-use tidegate_protocol::hash::ContentHash;
+use tidegate_protocol::file_sync::{Conduit, Grounds, Healed, Root, Side, Unsound};
 use tidegate_protocol::id::{ConduitId, DeviceId, LocationId};
 use tidegate_protocol::index::{EntryKind, EntryState, Rights};
 use tidegate_protocol::path::EntryPath;
@@ -409,33 +406,27 @@ impl Core {
         resolved: &Resolved,
     ) -> Result<(), CoreError> {
         let Some(audit) = self.audit.audits.get(&conduit.id) else { return Ok(()) };
-        let bad: std::collections::BTreeSet<(Side, EntryPath)> =
-            audit.found.iter().map(|(side, path, _)| (*side, path.clone())).collect();
-        let mut operations = SyncOperations::default();
-        let mut totals = PlanTotals::default();
+        let mut found = Vec::with_capacity(audit.found.len());
         for (side, path, finding) in &audit.found {
-            let Finding::Rotten { content } = finding else { continue };
+            let rotten = match finding {
+                Finding::Rotten { content } => Some(*content),
+                Finding::Sound | Finding::Edited | Finding::Gone | Finding::Unreadable | Finding::NotIndexed => None,
+            };
             let here = self.row(step, end(conduit, *side), path)?;
             let there = self.row(step, end(conduit, side.other()), path)?;
-            if bad.contains(&(side.other(), path.clone())) {
-                continue;
-            }
-            if let Some(item) = healing(self.me, path, *content, here.as_ref(), there.as_ref()) {
-                totals.copies += 1;
-                totals.replaced += 1;
-                ops_of(&mut operations, *side).copies.push(item);
-            }
+            found.push(Unsound { side: *side, path: path.clone(), rotten, here, there });
         }
+        let healed = Healed { device: self.me, definition: conduit.definition(), found };
+        let plan = healed.plan(conduit.id, resolved.plan.heads.clone());
         let running = self.service.is_running(conduit.id);
         let state = if running {
             AuditState::Done { healed_by: None, failure: Some("a run of the conduit began; not healed".to_owned()) }
-        } else if operations.is_empty() {
+        } else if plan.operations.is_empty() {
             let failure = Some("no sound copy is at the other end; nothing was healed".to_owned());
             AuditState::Done { healed_by: None, failure }
         } else {
-            let (definition, heads) = (conduit.definition(), resolved.plan.heads.clone());
-            let plan = Plan::new(conduit.id, definition, heads, operations, Vec::new(), Vec::new(), totals);
             let number = self.open_generation(step, conduit, &plan, None)?;
+            step.keep_grounds(conduit.id, number, &Grounds::Healed(Box::new(healed)))?;
             AuditState::Done { healed_by: Some(number), failure: None }
         };
         if let Some(audit) = self.audit.audits.get_mut(&conduit.id) {
@@ -488,37 +479,4 @@ const fn end(conduit: &Conduit, side: Side) -> &Root {
 
 fn is_file(state: &EntryState) -> bool {
     matches!(state.present().map(|entry| &entry.kind), Some(EntryKind::File(_)))
-}
-
-const fn ops_of(operations: &mut SyncOperations, side: Side) -> &mut DirectionalOps {
-    match side {
-        Side::Source => &mut operations.target_to_source,
-        Side::Target => &mut operations.source_to_target,
-    }
-}
-
-/// Puts what the other end holds in the place of what rotted. If a scan has taken the rot for an edit meanwhile, that
-/// is a new event over both; else it is none: nobody edited.
-fn healing(
-    me: DeviceId,
-    path: &EntryPath,
-    rotten: ContentHash,
-    here: Option<&EntryState>,
-    there: Option<&EntryState>,
-) -> Option<Item> {
-    let (here, there) = (here?.present()?, there?.present()?);
-    let (EntryKind::File(file), EntryKind::File(sound)) = (&here.kind, &there.kind) else { return None };
-    let mut version = here.version.clone();
-    if file.content != sound.content {
-        if file.content != rotten {
-            return None;
-        }
-        version = version.join(&there.version);
-        version.bump(me, 0);
-    }
-    Some(Item {
-        path: path.clone(),
-        expect: PreImage::File { content: rotten, size: file.size },
-        action: Action::InstallFile { file: *sound, version, from: path.clone() },
-    })
 }

@@ -10,7 +10,7 @@ use tidegate_protocol::time::{Stamp, Stamped};
 use tidegate_storage::store::Change;
 
 use super::command::{ConduitChange, Fault, FaultCode, NewConduit, Reply};
-use super::conflicts::drop_spent_rulings;
+use super::conflicts::drop_spent;
 use super::{Core, CoreError, Step};
 
 /// Why a conduit was not created.
@@ -196,7 +196,7 @@ impl Core {
         conduit.removed = Stamped::new(true, self.stamp(step)?);
         let id = conduit.id;
         step.put(vec![Change::fact(Fact::Conduit(Box::new(conduit)))])?;
-        drop_spent_rulings(step)?;
+        drop_spent(step)?;
         step.txn.drop_base(id)?;
         step.txn.set_baseline(id, None)?;
         self.conduit_changed(step, id)?;

@@ -7,17 +7,18 @@
 use std::collections::BTreeMap;
 
 use tidegate_protocol::file_sync::{
-    Conduit, Conflict, ConflictOutcome, Decision, MetConflict, Plan, Root, Ruling, Side, SpentRulings,
+    Conduit, Conflict, ConflictOutcome, Decision, MetConflict, Plan, Root, Ruling, Side, Spent,
 };
 use tidegate_protocol::id::{ConduitId, Sequence};
 use tidegate_protocol::index::{Entry, EntryKind, EntryState};
 use tidegate_protocol::library_sync::Fact;
-use tidegate_protocol::limits::RULINGS_KEPT_MAX;
+use tidegate_protocol::limits::SPENT_KEPT_MAX;
 use tidegate_protocol::path::EntryPath;
 use tidegate_protocol::time::Stamped;
 use tidegate_storage::store::Change;
 
 use super::command::{ConflictView, Fault, FaultCode, Reply, VersionView};
+use super::dispatch::GENERATIONS_KEPT;
 use super::{Core, CoreError, Step};
 
 /// Conflicts of one plan that become rows; all of them are in the plan.
@@ -93,7 +94,7 @@ impl Core {
             }
         }
         step.put(rows)?;
-        drop_spent_rulings(step)
+        drop_spent(step)
     }
 
     /// Conflicts of one conduit or of all, those that wait for a person first.
@@ -237,10 +238,13 @@ impl VersionView {
     }
 }
 
-/// Rulings of this device that can decide nothing any more drop out of its rows: their conduit is gone, or its
-/// coordinator, who alone follows them, has proved that nothing is left of their conflict. A ruling whose conflict is
-/// not listed stays: what is not known is not settled.
-pub(super) fn drop_spent_rulings(step: &mut Step<'_>) -> Result<(), CoreError> {
+/// What this device said of rulings and conflicts, and need not say any longer, drops out of its rows.
+///
+/// A ruling that can decide nothing any more: its conduit is gone, or its coordinator, who alone follows it, has proved that
+/// nothing is left of its conflict. A ruling whose conflict is not listed stays: what is not known is not settled. A conflict
+/// that was settled before the runs whose items are kept, and about which nobody's ruling stands: who has a ruling must
+/// read that it is settled. The newest conflict stays, as the next one is numbered after it.
+pub(super) fn drop_spent(step: &mut Step<'_>) -> Result<(), CoreError> {
     let mut own: BTreeMap<ConduitId, Vec<(Sequence, bool)>> = BTreeMap::new();
     for (at, ruling) in step.txn.rulings_of(step.txn.device())? {
         let lives = match step.txn.conduit(ruling.conduit)?.filter(|conduit| !conduit.removed.value) {
@@ -253,18 +257,40 @@ pub(super) fn drop_spent_rulings(step: &mut Step<'_>) -> Result<(), CoreError> {
         };
         own.entry(ruling.conduit).or_default().push((at, lives));
     }
+    let mut met: BTreeMap<ConduitId, Vec<(Sequence, MetConflict)>> = BTreeMap::new();
+    for (at, one) in step.txn.met_conflicts_of(step.txn.device())? {
+        met.entry(one.conduit).or_default().push((at, one));
+    }
+    for (id, met) in met {
+        let is_there = step.txn.conduit(id)?.is_some_and(|conduit| !conduit.removed.value);
+        let (since_ms, rulings) = (history_begins_ms(step, id)?, step.txn.rulings(id)?);
+        let newest = met.iter().map(|(_, met)| met.number).max();
+        own.entry(id).or_default().extend(met.iter().map(|(at, met)| {
+            let is_past = met.settled_ms.is_some_and(|settled_ms| Some(settled_ms) < since_ms);
+            let is_ruled = || rulings.iter().any(|ruling| ruling.facts == met.conflict.facts);
+            (*at, is_there && (!is_past || Some(met.number) == newest || is_ruled()))
+        }));
+    }
     let mut rows = Vec::new();
-    for (conduit, mut rulings) in own {
-        rulings.sort_unstable();
+    for (conduit, mut stated) in own {
+        stated.sort_unstable();
         // As many as one row can except; the next run finds the rest.
-        let first_beyond = rulings.iter().filter(|(_, lives)| *lives).nth(RULINGS_KEPT_MAX).map(|(at, _)| *at);
-        rulings.retain(|(at, _)| first_beyond.is_none_or(|beyond| *at < beyond));
-        if let Some((upto, _)) = rulings.iter().rev().find(|(_, lives)| !lives) {
-            let kept = rulings.iter().filter(|(at, lives)| *lives && at < upto).map(|(at, _)| *at).collect();
-            rows.push(Change::fact(Fact::Spent(Box::new(SpentRulings { conduit, upto: *upto, kept }))));
+        let first_beyond = stated.iter().filter(|(_, lives)| *lives).nth(SPENT_KEPT_MAX).map(|(at, _)| *at);
+        stated.retain(|(at, _)| first_beyond.is_none_or(|beyond| *at < beyond));
+        if let Some((last, _)) = stated.iter().rev().find(|(_, lives)| !lives) {
+            let said = step.txn.spent(step.txn.device(), conduit)?.map(|spent| spent.upto);
+            let upto = said.into_iter().chain([*last]).max().expect("one at least");
+            let kept = stated.iter().filter(|(at, lives)| *lives && *at <= upto).map(|(at, _)| *at).collect();
+            rows.push(Change::fact(Fact::Spent(Box::new(Spent { conduit, upto, kept }))));
         }
     }
     step.put(rows)
+}
+
+/// When the oldest of the runs whose items are kept began; `None` if there were fewer.
+fn history_begins_ms(step: &Step<'_>, conduit: ConduitId) -> Result<Option<u64>, CoreError> {
+    let Some(oldest) = step.txn.generation_seen(conduit)?.checked_sub(GENERATIONS_KEPT) else { return Ok(None) };
+    Ok(step.txn.generation(conduit, oldest)?.map(|generation| generation.opened_ms))
 }
 
 /// What stands at a path of one end.

@@ -135,7 +135,7 @@ pub enum ContentFrom {
     },
 }
 
-/// A past generation that is to be resolved again. Answers the command of this ticket.
+/// A past generation whose plan is to be made again. Answers the command of this ticket.
 #[derive(Debug, Clone)]
 pub struct ReplayWork {
     /// Of the command.

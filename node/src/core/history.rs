@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::codec;
 use tidegate_protocol::file_sync::{
-    Action, Conduit, Generation, Item, ItemOutcome, Plan, PlanId, PreImage, Root, Rows, Side,
+    Action, Conduit, Generation, Grounds, Item, ItemOutcome, Plan, PlanId, PreImage, Root, Rows, Side,
 };
 use tidegate_protocol::id::ConduitId;
 use tidegate_protocol::index::EntryState;
@@ -52,6 +52,11 @@ impl Step<'_> {
             Some(inputs) => Ok(self.txn.put_generation_inputs(id, number, inputs)?),
             None => Ok(()),
         }
+    }
+
+    /// The same of a plan that was not the resolver's.
+    pub(super) fn keep_grounds(&mut self, id: ConduitId, number: u64, grounds: &Grounds) -> Result<(), CoreError> {
+        Ok(self.txn.put_generation_inputs(id, number, &codec::encode(grounds))?)
     }
 
     /// What a generation did at one end and was done.

@@ -16,7 +16,7 @@ use tidegate_protocol::limits::{
 use tidegate_protocol::wire::{self, RefusalCode, Request, Response, Rows};
 use tidegate_storage::store::{AuthorState, Refusal};
 
-use super::conflicts::drop_spent_rulings;
+use super::conflicts::drop_spent;
 use super::events::Event;
 use super::io::Ticket;
 use super::{Asked, Core, CoreError, Step};
@@ -393,7 +393,7 @@ impl Core {
         let theirs = step.txn.locations()?.into_iter().filter(|location| location.owner == author);
         self.locations.changed.extend(theirs.map(|location| location.id));
         self.library.devices_changed = true;
-        drop_spent_rulings(step)?;
+        drop_spent(step)?;
         self.say_device(step, author, |by| Event::ConfigChanged { what: "library", name: by.clone(), by })
     }
 
@@ -412,7 +412,7 @@ impl Core {
             self.conduit_changed(step, conduit)?;
         }
         self.locations.changed.extend(news.touched);
-        if news.facts.is_empty() { Ok(()) } else { drop_spent_rulings(step) }
+        if news.facts.is_empty() { Ok(()) } else { drop_spent(step) }
     }
 
     fn mistrust(&mut self, step: &Step<'_>, asked: RowsAsked, why: &str) {

@@ -1,11 +1,14 @@
-//! `gen replay`: a generation is resolved again from what was kept of the index it came from, and the plans are compared.
+//! `gen replay`: the plan of a generation is made again from what was kept of the index it came from, by the law that made it,
+//! and the two are compared.
 //!
 //! The law is asked by a job, as it may take a while; this room finds what was kept. It needs no gate: nothing is
 //! read but the past, and nothing comes of it but an answer.
 
 use tidegate_protocol::file_sync::{Conduit, Replay};
+use tidegate_protocol::limits::REPLAY_ROWS_MAX;
 
 use super::command::{Fault, FaultCode};
+use super::dispatch::GENERATIONS_KEPT;
 use super::errands::ReplayWork;
 use super::io::{Output, Ticket};
 use super::past::ReplayView;
@@ -61,17 +64,15 @@ impl Core {
             return Ok(fault(FaultCode::NoSuchName, message, why, &history));
         };
         let cannot = format!("generation {} of {name} cannot be replayed; nothing was changed", generation.number);
-        if let Some(undone) = step.undoes(conduit.id, generation.number)? {
-            let why = format!("it was not resolved, it took generation {undone} back");
-            let next = format!("tidegate gen replay {name} {undone}");
-            return Ok(fault(FaultCode::NoSuchName, cannot, &why, &next));
-        }
         let inputs = step.txn.generation_inputs(conduit.id, generation.number)?;
         let plan = step.txn.plan(&generation.plan)?.map(|stored| stored.plan);
         let (Some(inputs), Some(plan)) = (inputs, plan) else {
-            let why = "what it was decided from is not kept: it is older than the last 100, it only healed what had rotted, \
-                       or more than 50,000 rows decided it";
-            return Ok(fault(FaultCode::NoSuchName, cannot, why, &history));
+            let why = if generation.number + GENERATIONS_KEPT <= step.txn.generation_seen(conduit.id)? {
+                format!("what decided a run is kept for the last {GENERATIONS_KEPT} runs, and it is older")
+            } else {
+                format!("what decided it is not kept, as that was more than {REPLAY_ROWS_MAX} rows")
+            };
+            return Ok(fault(FaultCode::NoSuchName, cannot, &why, &history));
         };
         let mut heads = Vec::new();
         for head in &plan.heads {

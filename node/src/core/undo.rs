@@ -6,7 +6,7 @@
 //! to take back. It moves no baseline, as both ends need not agree.
 
 use tidegate_protocol::file_sync::{
-    Conduit, Halt, Item, Kept, KeptCause, OwnSide, Plan, Rows, Side, SyncMode, Undo, UndoView,
+    Conduit, Grounds, Halt, Item, Kept, KeptCause, Plan, Rows, Side, SyncMode, Undo, UndoView, Undone,
 };
 use tidegate_protocol::index::EntryKind;
 use tidegate_protocol::library_sync::Fact;
@@ -105,7 +105,7 @@ impl Core {
         call: &UndoCall,
         resolved: &Resolved,
     ) -> Result<(), CoreError> {
-        let undo = self.undo_of(step, conduit, call.number)?;
+        let (undo, _) = self.undo_of(step, conduit, call.number)?;
         let plan = self.undo_plan(step, conduit, &undo, resolved)?;
         let mut view = self.undo_view(step, conduit, call, &undo, &plan)?;
         let approved = call.approve.as_ref() == Some(&plan.id.short());
@@ -127,10 +127,15 @@ impl Core {
         if !call.dry_run && !plan.operations.is_empty() {
             let conduit = self.pause_for_undo(step, conduit)?;
             // A new definition is a new plan: jobs of an older one are refused.
+            let (undo, grounds) = self.undo_of(step, &conduit, call.number)?;
             let plan = self.undo_plan(step, &conduit, &undo, resolved)?;
             let next = step.txn.generation_seen(conduit.id)? + 1;
             step.set_note(conduit.id, next, &Note { undoes: Some(call.number), ..Note::default() })?;
-            view.generation = Some(self.open_generation(step, &conduit, &plan, None)?);
+            let number = self.open_generation(step, &conduit, &plan, None)?;
+            if let Some(grounds) = grounds {
+                step.keep_grounds(conduit.id, number, &Grounds::Undone(Box::new(grounds)))?;
+            }
+            view.generation = Some(number);
         }
         step.out.push(Output::Reply { ticket: call.ticket, reply: Ok(Reply::Undo(Box::new(view))) });
         Ok(())
@@ -146,7 +151,7 @@ impl Core {
         unproven: u64,
     ) -> Result<(), CoreError> {
         use tidegate_protocol::file_sync::Verification;
-        let ops = self.undo_of(step, conduit, undone)?.operations;
+        let ops = self.undo_of(step, conduit, undone)?.0.operations;
         let left = [&ops.source_to_target, &ops.target_to_source]
             .iter()
             .map(|ops| (ops.copies.len() + ops.deletes.len()) as u64)
@@ -160,7 +165,8 @@ impl Core {
         Ok(())
     }
 
-    fn undo_of(&self, step: &Step<'_>, conduit: &Conduit, number: u64) -> Result<Undo, CoreError> {
+    /// What takes a generation back, and what that was decided from if it is not more than is kept.
+    fn undo_of(&self, step: &Step<'_>, conduit: &Conduit, number: u64) -> Result<(Undo, Option<Undone>), CoreError> {
         let rows = step.txn.deciding_rows(conduit.id, number)?;
         let note = step.note(conduit.id, number)?.unwrap_or_default();
         let mut sides = Vec::with_capacity(2);
@@ -217,15 +223,18 @@ impl Core {
                 below: &|dir| below(target_root, dir),
                 device,
             };
-            Undo::of(&source, &target)
+            let undo = Undo::of(&source, &target);
+            let files = self.files_of(step, conduit, &undo)?;
+            let grounds = Undone::of(&source, &target, conduit.definition(), self.config.guards, files);
+            (undo, grounds)
         };
         if let Some(error) = lost {
             return Err(error);
         }
-        let mut undo = found;
+        let (mut undo, grounds) = found;
         undo.kept.extend(moved);
         undo.kept.sort();
-        Ok(undo)
+        Ok((undo, grounds))
     }
 
     fn undo_plan(
@@ -235,27 +244,26 @@ impl Core {
         undo: &Undo,
         resolved: &Resolved,
     ) -> Result<Plan, CoreError> {
-        let mut halts = Vec::new();
+        let (heads, files) = (resolved.plan.heads.clone(), self.files_of(step, conduit, undo)?);
+        Ok(undo.plan(conduit.id, conduit.definition(), heads, self.config.guards, files))
+    }
+
+    /// Files and links of each end at which something is taken back, for the guards.
+    fn files_of(&self, step: &Step<'_>, conduit: &Conduit, undo: &Undo) -> Result<[u64; 2], CoreError> {
+        let mut files = [0; 2];
         for (side, root) in [(Side::Source, &conduit.source), (Side::Target, &conduit.target)] {
-            let ops = undo.operations.on(side);
-            let items: Vec<Item> = ops.copies.iter().chain(&ops.deletes).cloned().collect();
-            if items.is_empty() {
+            if undo.operations.on(side).is_empty() {
                 continue;
             }
             let tree = step.txn.tree(root.device, root.location)?;
-            let mut files = 0;
             step.txn.each_entry(tree, &root.dir, &mut |row| {
                 let kind = row.state.present().map(|entry| &entry.kind);
-                files += u64::from(matches!(kind, Some(EntryKind::File(_) | EntryKind::Symlink { .. })));
+                let is_file = matches!(kind, Some(EntryKind::File(_) | EntryKind::Symlink { .. }));
+                files[side as usize] += u64::from(is_file);
                 std::ops::ControlFlow::Continue(())
             })?;
-            // What is replaced whole holds only what the undone generation brought: see the law.
-            let own = OwnSide { side, files, approved: false, files_below: &|_| 0, stays: &|_| false };
-            halts.extend(self.config.guards.check_items(&items, &own).err());
         }
-        let (operations, totals) = (undo.operations.clone(), undo.totals());
-        let (definition, heads) = (conduit.definition(), resolved.plan.heads.clone());
-        Ok(Plan::new(conduit.id, definition, heads, operations, halts, Vec::new(), totals))
+        Ok(files)
     }
 
     /// A one-way conduit would do again what was undone. It starts nothing until a person has looked.

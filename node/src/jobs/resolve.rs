@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_protocol::codec;
 use tidegate_protocol::file_sync::{
-    BaseView, Baseline, Circumstances, Conduit, ConduitView, Decided, EndFacts, Guards, NameRules, NoBase, Plan,
-    ResolveError, Root, SideView, SyncResolver,
+    BaseView, Baseline, Circumstances, Conduit, ConduitView, Decided, EndFacts, Grounds, Guards, NameRules, NoBase,
+    Plan, ResolveError, Root, SideView, SyncResolver,
 };
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::{ConduitId, Sequence};
@@ -96,7 +96,7 @@ pub(crate) fn resolve(
         Some(ends) => Decided::of(&view, ends, &plan)?,
         None => None,
     };
-    let inputs = decided.map(|decided| codec::encode(&decided));
+    let inputs = decided.map(|decided| codec::encode(&Grounds::Resolved(Box::new(decided))));
     if let Some(error) = failure.take() {
         return Err(error.into());
     }

@@ -240,3 +240,65 @@ fn three_conduits_in_a_ring_settle_and_then_are_quiet() {
         assert!([A, B, C].iter().all(|on| world.count(*on, what) == 0), "{what}: {}", world.tail());
     }
 }
+
+#[test]
+fn a_conflict_that_was_settled_long_ago_goes_everywhere_and_its_number_is_not_given_again() {
+    let (mut world, source, target) = agreed(&[("f", "base"), ("g", "base"), ("h", "1")], ConflictStrategy::PromptUser);
+    world.pair(A, C);
+    for name in ["f", "g"] {
+        world.write(A, source, name, "A's");
+        world.write(B, target, name, "B's");
+    }
+    world.sync_through();
+    world.run_for(5_000);
+    let keep = |name: &str| {
+        let choice = Choice::Keep(Decision::Source);
+        Command::ResolveConflict { conflict: name.to_owned(), choice }
+    };
+    world.tell(C, keep("docs:1"));
+    world.run_for(5_000);
+    world.sync_through();
+    world.run_for(5_000);
+    let numbers = |world: &World, on: usize| {
+        let (conduit, reader) = (world.conduit_named(A, "docs").unwrap(), world.store(on).read().unwrap());
+        let met = reader.met_conflicts(conduit.id, conduit.coordinator()).unwrap();
+        met.iter().map(|met| (met.number, met.settled_ms.is_some())).collect::<Vec<_>>()
+    };
+    // The third is the first, carried out.
+    let first = [(1, true), (2, false), (3, true)];
+    assert_eq!(numbers(&world, A), first, "{}", world.tail());
+    for round in 0..100 {
+        world.write(A, source, "h", &format!("again {round}"));
+        world.sync_through();
+    }
+    assert_eq!(numbers(&world, A), first, "a run of before is still among the last 100");
+    // A fourth is met, and the second settled; C is away, and finds the place in the log that it had long passed.
+    world.cut(A, C);
+    world.cut(B, C);
+    world.write(A, source, "f", "A's again");
+    world.write(B, target, "f", "B's again");
+    world.sync_through();
+    world.run_for(5_000);
+    world.tell(A, keep("docs:2"));
+    world.run_for(5_000);
+    world.sync_through();
+    world.run_for(5_000);
+    let left = [(2, true), (4, false), (5, true)];
+    assert_eq!((numbers(&world, A), numbers(&world, B)), (left.to_vec(), left.to_vec()), "{}", world.tail());
+    for round in 0..103 {
+        world.write(A, source, "h", &format!("still {round}"));
+        world.sync_through();
+    }
+    world.heal(A, C);
+    world.heal(B, C);
+    world.run_for(60_000);
+    for on in [A, B, C] {
+        assert_eq!(numbers(&world, on), [(4, false), (5, true)], "on {on}: {}", world.tail());
+    }
+    assert!(world.level(&[A, B, C]));
+    // The newest stayed though it is settled: the next one is numbered after it.
+    world.write(A, source, "g", "A's again");
+    world.write(B, target, "g", "B's again");
+    world.sync_through();
+    assert_eq!(numbers(&world, A), [(4, false), (6, false)], "{}", world.tail());
+}

@@ -106,11 +106,12 @@ pub struct Ruling {
     pub decision: Stamped<Decision>,
 }
 
-/// Rulings that decide nothing any more, as the conflicts that they were about are settled: those of this row's author
-/// about one conduit, up to a place of its log. Wherever this row is applied they drop out of the author's rows, so its
-/// count and set hash say the same on every replica.
+/// Rulings that decide nothing any more, as the conflicts that they were about are settled, and settled conflicts that are
+/// long past: those of this row's author about one conduit, up to a place of its log. Wherever this row is applied they drop
+/// out of the author's rows, so its count and set hash say the same on every replica. A later row of an author takes
+/// all that an earlier one took: who missed the earlier one arrives at the same rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SpentRulings {
+pub struct Spent {
     /// Of which conduit.
     pub conduit: ConduitId,
     /// Up to where in the author's log.
@@ -119,8 +120,8 @@ pub struct SpentRulings {
     pub kept: Vec<Sequence>,
 }
 
-impl SpentRulings {
-    /// Whether it takes away the ruling that stands at a place of the author's log.
+impl Spent {
+    /// Whether it takes away the ruling or conflict that stands at a place of the author's log.
     pub fn takes(&self, at: Sequence) -> bool {
         at <= self.upto && !self.kept.contains(&at)
     }

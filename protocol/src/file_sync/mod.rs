@@ -4,6 +4,8 @@ mod bandwidth;
 pub mod conduit;
 mod conflict;
 mod generation;
+mod grounds;
+mod heal;
 mod job;
 mod met;
 mod names;
@@ -15,10 +17,11 @@ mod undo;
 pub use bandwidth::{BandwidthLimit, LimitError, LimitStep};
 pub use conduit::{Conduit, ConduitError, ConduitSettings, Fetched, Root, Schedule, Selection, SettingError, SyncMode};
 pub use conflict::{
-    Conflict, ConflictKind, ConflictOutcome, ConflictResolver, ConflictStrategy, Decision, Ruling, Settled,
-    SpentRulings,
+    Conflict, ConflictKind, ConflictOutcome, ConflictResolver, ConflictStrategy, Decision, Ruling, Settled, Spent,
 };
 pub use generation::{Baseline, Generation, GenerationRecord, GenerationTotals, Phase, Verification};
+pub use grounds::{Grounds, Undone};
+pub use heal::{Healed, Unsound};
 pub use job::{DeleteMode, ItemOutcome, JobKey, JobKind, JobProgress, JobSpec, JobState, SkipReason};
 pub use met::MetConflict;
 pub use names::NameRules;

@@ -7,10 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Action, DirectionalOps, Item, PlanTotals, PreImage, Side, SyncOperations};
-use crate::id::DeviceId;
+use super::{Action, DirectionalOps, Guards, Item, OwnSide, Plan, PlanTotals, PreImage, Side, SyncOperations};
+use crate::id::{ConduitId, DeviceId};
 use crate::index::{Entry, EntryKind, EntryState, FileFacts, Version};
+use crate::library_sync::HeadRef;
 use crate::path::{DirPath, EntryPath};
+use crate::time::Stamp;
 
 /// Rows of one end, by path below the conduit's root.
 pub type Rows = BTreeMap<EntryPath, EntryState>;
@@ -77,8 +79,29 @@ impl Undo {
         Self { operations, kept }
     }
 
+    /// The plan that does it, stopped where a guard says so; `files` are those of each end, for the guards.
+    pub fn plan(
+        &self,
+        conduit: ConduitId,
+        definition: Stamp,
+        heads: Vec<HeadRef>,
+        guards: Guards,
+        files: [u64; 2],
+    ) -> Plan {
+        let mut halts = Vec::new();
+        for side in Side::BOTH {
+            let ops = self.operations.on(side);
+            let items: Vec<Item> = ops.copies.iter().chain(&ops.deletes).cloned().collect();
+            // What is replaced whole holds only what the undone generation brought.
+            let own =
+                OwnSide { side, files: files[side as usize], approved: false, files_below: &|_| 0, stays: &|_| false };
+            halts.extend(guards.check_items(&items, &own).err());
+        }
+        Plan::new(conduit, definition, heads, self.operations.clone(), halts, Vec::new(), self.totals())
+    }
+
     /// Sums for its plan.
-    pub fn totals(&self) -> PlanTotals {
+    fn totals(&self) -> PlanTotals {
         let mut totals = PlanTotals::default();
         for ops in [&self.operations.source_to_target, &self.operations.target_to_source] {
             totals.copies += ops.copies.len() as u64;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::file_sync::{Conduit, GenerationRecord, MetConflict, Ruling, SpentRulings};
+use crate::file_sync::{Conduit, GenerationRecord, MetConflict, Ruling, Spent};
 use crate::hash::ContentHash;
 use crate::id::{ConduitId, DeviceId, LocationId, Sequence};
 use crate::index::{Device, EntryState, Location};
@@ -44,7 +44,7 @@ pub enum FactKey {
     Ruling(ConduitId, ContentHash),
     /// A conflict that a run of a conduit met: its coordinator's.
     Conflict(ConduitId, u64),
-    /// Which rulings of a conduit are spent: of each author its own.
+    /// Which rulings and conflicts of a conduit are spent: of each author its own.
     Spent(ConduitId),
 }
 
@@ -72,8 +72,8 @@ pub enum Fact {
     Ruling(Box<Ruling>),
     /// A conflict that was met.
     Conflict(Box<MetConflict>),
-    /// Rulings that are spent.
-    Spent(Box<SpentRulings>),
+    /// Rulings and conflicts that are spent.
+    Spent(Box<Spent>),
 }
 
 impl Fact {

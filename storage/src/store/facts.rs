@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use tidegate_protocol::file_sync::{Conduit, GenerationRecord, MetConflict, Ruling};
+use tidegate_protocol::file_sync::{Conduit, GenerationRecord, MetConflict, Ruling, Spent};
 use tidegate_protocol::id::{ConduitId, DeviceId, LocationId, Sequence};
 use tidegate_protocol::index::{Device, Location};
 use tidegate_protocol::library_sync::{Fact, FactKey};
@@ -82,11 +82,30 @@ impl Reader {
 
     /// Rulings that one author states, of all conduits, with their places in its log.
     pub fn rulings_of(&self, author: DeviceId) -> Result<Vec<(Sequence, Ruling)>, StoreError> {
+        self.stated_by(author, FactKind::Ruling, ruling)
+    }
+
+    /// Conflicts that one author met, in all conduits, with their places in its log.
+    pub fn met_conflicts_of(&self, author: DeviceId) -> Result<Vec<(Sequence, MetConflict)>, StoreError> {
+        self.stated_by(author, FactKind::Conflict, met)
+    }
+
+    /// Which of an author's rulings and conflicts are spent.
+    pub fn spent(&self, author: DeviceId, conduit: ConduitId) -> Result<Option<Spent>, StoreError> {
+        Ok(self.fact(author, &FactKey::Spent(conduit))?.and_then(spent))
+    }
+
+    fn stated_by<T>(
+        &self,
+        author: DeviceId,
+        kind: FactKind,
+        of: impl Fn(Fact) -> Option<T>,
+    ) -> Result<Vec<(Sequence, T)>, StoreError> {
         let mut own = Vec::new();
-        self.walk_prefix(Table::Facts, &[FactKind::Ruling as u8], Order::Forward, &mut |_, value| {
+        self.walk_prefix(Table::Facts, &[kind as u8], Order::Forward, &mut |_, value| {
             let record: FactRecord = record::decode(value)?;
             if record.author == author {
-                own.extend(ruling(record.fact).map(|ruling| (record.sequence, ruling)));
+                own.extend(of(record.fact).map(|fact| (record.sequence, fact)));
             }
             Ok(ControlFlow::Continue(()))
         })?;
@@ -208,5 +227,17 @@ fn met(fact: Fact) -> Option<MetConflict> {
         | Fact::Generation(_)
         | Fact::Ruling(_)
         | Fact::Spent(_) => None,
+    }
+}
+
+fn spent(fact: Fact) -> Option<Spent> {
+    match fact {
+        Fact::Spent(spent) => Some(*spent),
+        Fact::Device(_)
+        | Fact::Location(_)
+        | Fact::Conduit(_)
+        | Fact::Generation(_)
+        | Fact::Ruling(_)
+        | Fact::Conflict(_) => None,
     }
 }

@@ -8,17 +8,17 @@
 //! later in the log than they do. So entries may come before their location; a state with entries but
 //! without their location is a prefix on which no replica rests. A removed location stays removed.
 //!
-//! Rulings that their author calls spent are taken out in the same way: by its row, wherever that is staged.
+//! Rulings and conflicts that their author calls spent are taken out in the same way: by its row, wherever that is staged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use redb::ReadableTable;
-use tidegate_protocol::file_sync::SpentRulings;
+use tidegate_protocol::file_sync::Spent;
 use tidegate_protocol::id::{DeviceId, LocationId, Sequence};
 use tidegate_protocol::index::StatMark;
 use tidegate_protocol::library_sync::{Fact, FactKey, Head, Row, RowBody, RowKey, SetHash};
-use tidegate_protocol::limits::{LOCATIONS_PER_DEVICE_MAX, RULINGS_KEPT_MAX};
+use tidegate_protocol::limits::{LOCATIONS_PER_DEVICE_MAX, SPENT_KEPT_MAX};
 
 use super::error::{Mismatch, Refusal, StoreError};
 use super::reader::Order;
@@ -105,7 +105,7 @@ pub(super) struct Stage<'t> {
     superseded: Vec<Sequence>,
     /// Trees of locations that are removed.
     felled: Vec<u32>,
-    /// Keys of rulings that are spent.
+    /// Keys of rulings and conflicts that are spent.
     spent: BTreeSet<Vec<u8>>,
 }
 
@@ -213,7 +213,7 @@ impl<'t> Stage<'t> {
         Ok(())
     }
 
-    /// Takes rulings that are spent out of count, length and set hash, and out of a batch that brings them with the word that
+    /// Takes rulings and conflicts that are spent out of count, length and set hash, and out of a batch that brings them with the word that
     /// they are.
     fn hear_of_spent(&mut self, batch: &mut Vec<Incoming>, origin: Origin) -> Result<(), Stop> {
         let said = |incoming: &Incoming| match &incoming.row.body {
@@ -226,23 +226,29 @@ impl<'t> Stage<'t> {
                 Origin::Own => said.upto > self.author.upto,
                 Origin::Applied => said.upto >= at,
             };
-            if looks_ahead || said.kept.len() > RULINGS_KEPT_MAX {
+            if looks_ahead || said.kept.len() > SPENT_KEPT_MAX {
                 return Err(Refusal::Incoherent.into());
             }
             self.take_spent(&said)?;
             // Own rows have no place yet: they come after all that there are.
-            batch.retain(|incoming| match &incoming.row.body {
-                RowBody::Fact(Fact::Ruling(ruling)) if origin == Origin::Applied => {
-                    ruling.conduit != said.conduit || !said.takes(incoming.row.sequence)
-                }
-                RowBody::Fact(_) | RowBody::Entry(_) => true,
+            batch.retain(|incoming| {
+                let about = match &incoming.row.key {
+                    RowKey::Fact(FactKey::Ruling(conduit, _) | FactKey::Conflict(conduit, _)) => Some(*conduit),
+                    RowKey::Fact(_) | RowKey::Entry(..) => None,
+                };
+                origin == Origin::Own || about != Some(said.conduit) || !said.takes(incoming.row.sequence)
             });
         }
         Ok(())
     }
 
-    fn take_spent(&mut self, said: &SpentRulings) -> Result<(), StoreError> {
-        let prefix = [&[FactKind::Ruling as u8][..], said.conduit.as_bytes()].concat();
+    fn take_spent(&mut self, said: &Spent) -> Result<(), StoreError> {
+        self.take_spent_of(FactKind::Ruling, said)?;
+        self.take_spent_of(FactKind::Conflict, said)
+    }
+
+    fn take_spent_of(&mut self, kind: FactKind, said: &Spent) -> Result<(), StoreError> {
+        let prefix = [&[kind as u8][..], said.conduit.as_bytes()].concat();
         let own = self.author.number.to_be_bytes();
         let txn = self.txn;
         txn.walk_prefix(Table::Facts, &prefix, Order::Forward, &mut |key, value| {

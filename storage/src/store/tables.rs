@@ -129,7 +129,7 @@ pub enum FactKind {
     Ruling = 5,
     /// Conflicts that were met.
     Conflict = 6,
-    /// Which rulings are spent.
+    /// Which rulings and conflicts are spent.
     Spent = 7,
 }
 

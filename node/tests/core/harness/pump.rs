@@ -150,8 +150,8 @@ impl World {
             Output::Put(leg) => self.put(index, &leg),
             Output::ReadContent(_) | Output::KeepTexts(_) | Output::Remember { .. } => {}
             Output::Replay(mut work) => {
-                let decided: tidegate_protocol::file_sync::Decided = codec::decode_stored(&work.inputs).unwrap();
-                (work.view.rows, work.view.found) = (decided.rows(), decided.replay(&work.plan).unwrap());
+                let grounds: tidegate_protocol::file_sync::Grounds = codec::decode_stored(&work.inputs).unwrap();
+                (work.view.rows, work.view.found) = (grounds.rows(), grounds.replay(&work.plan).unwrap());
                 let reply = Ok(tidegate::core::command::Reply::Replay(Box::new(work.view)));
                 self.replies.insert(work.ticket.0, reply);
             }

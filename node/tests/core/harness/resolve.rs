@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use tidegate::core::io::{ResolveFacts, Resolved};
 use tidegate_protocol::codec;
 use tidegate_protocol::file_sync::{
-    Baseline, Circumstances, Conduit, ConduitView, Decided, EndFacts, Guards, NameRules, Root, SideView, SyncResolver,
+    Baseline, Circumstances, Conduit, ConduitView, Decided, EndFacts, Grounds, Guards, NameRules, Root, SideView,
+    SyncResolver,
 };
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::id::Sequence;
@@ -54,7 +55,7 @@ pub(crate) fn resolve(
         rules: (source.rules_hash(), target.rules_hash()),
     };
     let decided = (keep && !plan.is_empty()).then(|| Decided::of(&view, ends, &plan).unwrap().expect("few rows"));
-    let inputs = decided.map(|decided| codec::encode(&decided));
+    let inputs = decided.map(|decided| codec::encode(&Grounds::Resolved(Box::new(decided))));
     Ok(Box::new(Resolved { plan, baseline: next, base, why, inputs }))
 }
 

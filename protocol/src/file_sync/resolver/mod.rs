@@ -36,6 +36,7 @@ pub use self::rule::{Rule, Why};
 pub use self::view::{BaseChange, BaseView, Circumstances, ConduitView, NoBase, Side, SideView};
 
 pub(super) use self::moves::pair as pair_moves;
+pub(super) use self::replay::compare;
 
 use self::merge::Merge;
 use self::scope::Scope;

@@ -268,7 +268,7 @@ impl Decided {
         }
         let past = LibrarySynced::of_the_past(self.conduit.id, plan.heads.clone(), busy);
         let again = SyncResolver::resolve(past, &view)?;
-        Ok(first_difference(plan, &again).map_or(Replay::Identical, Replay::Differs))
+        Ok(compare(plan, &again))
     }
 }
 
@@ -363,6 +363,11 @@ fn paths_of(item: &Item) -> impl Iterator<Item = &EntryPath> {
         | Action::Adopt { .. } => None,
     };
     std::iter::once(&item.path).chain(from)
+}
+
+/// Whether two plans are the same bytes.
+pub(in crate::file_sync) fn compare(stored: &Plan, again: &Plan) -> Replay {
+    first_difference(stored, again).map_or(Replay::Identical, Replay::Differs)
 }
 
 /// Where two plans differ first; `None` if they are the same bytes.

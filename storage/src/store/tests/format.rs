@@ -3,7 +3,7 @@
 use data_encoding::HEXLOWER;
 use serde::{Serialize, de::DeserializeOwned};
 use tidegate_protocol::file_sync::{
-    Conflict, ConflictKind, ConflictOutcome, Decision, ItemOutcome, MetConflict, Ruling, SkipReason, SpentRulings,
+    Conflict, ConflictKind, ConflictOutcome, Decision, ItemOutcome, MetConflict, Ruling, SkipReason, Spent,
 };
 use tidegate_protocol::library_sync::FactKey;
 
@@ -67,7 +67,7 @@ fn records_keep_their_bytes() {
     };
     let fact = FactRecord { sequence: Sequence(3), author: device(1), fact: Fact::Conflict(Box::new(met)) };
     check("conflict", &fact, "51160d2d4ea54da48274ab1800c1d0052aced422640cfb4fdf195576eb15868d");
-    let spent = SpentRulings { conduit: CONDUIT, upto: Sequence(300), kept: vec![Sequence(7)] };
+    let spent = Spent { conduit: CONDUIT, upto: Sequence(300), kept: vec![Sequence(7)] };
     let fact = FactRecord { sequence: Sequence(301), author: device(1), fact: Fact::Spent(Box::new(spent)) };
     check(
         "spent rulings",

@@ -1,7 +1,7 @@
 //! Rows: own changes, rows of others in any chunking, forged rows, removed locations, epochs.
 
 use proptest::prelude::*;
-use tidegate_protocol::file_sync::{Decision, Ruling, SpentRulings};
+use tidegate_protocol::file_sync::{Conflict, ConflictKind, ConflictOutcome, Decision, MetConflict, Ruling, Spent};
 use tidegate_protocol::id::{Epoch, Sequence};
 use tidegate_protocol::index::{Device, DeviceState};
 use tidegate_protocol::library_sync::{Fact, Row, RowBody, RowKey};
@@ -70,6 +70,7 @@ enum Step {
     Restate(bool, u8),
     Remove,
     Rule(u8, u8),
+    Meet(u8, bool),
     Spend(u8),
     Pull(usize),
 }
@@ -80,6 +81,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (any::<bool>(), any::<u8>()).prop_map(|(home, root)| Step::Restate(home, root)),
         1 => Just(Step::Remove),
         2 => (0..6_u8, 0..3_u8).prop_map(|(about, what)| Step::Rule(about, what)),
+        2 => (0..6_u8, any::<bool>()).prop_map(|(number, settled)| Step::Meet(number, settled)),
         1 => any::<u8>().prop_map(Step::Spend),
         2 => (1..9_usize).prop_map(Step::Pull),
     ]
@@ -93,8 +95,33 @@ fn ruling(about: u8, what: u8) -> Change {
     Change::fact(Fact::Ruling(Box::new(Ruling { conduit: CONDUIT, facts, path: path("a"), decision })))
 }
 
+/// A conflict, open or settled.
+fn met(number: u8, settled: bool) -> Change {
+    let facts = ContentHash::from_bytes([number; 32]);
+    let (kind, outcome) = (ConflictKind::BothModified, ConflictOutcome::Held);
+    let conflict = Conflict { path: path("a"), kind, source: None, target: None, facts, outcome };
+    Change::fact(Fact::Conflict(Box::new(MetConflict {
+        conduit: CONDUIT,
+        number: u64::from(number),
+        coordinator: device(1),
+        generation: 1,
+        met_ms: 1,
+        base: None,
+        conflict,
+        settled_ms: settled.then_some(2),
+        ruled: None,
+    })))
+}
+
+/// Places of everything in an author's log that may be spent.
+fn spendable(store: &Store) -> Vec<Sequence> {
+    let reader = store.read().unwrap();
+    let rulings = reader.rulings_of(device(1)).unwrap().into_iter().map(|(at, _)| at);
+    rulings.chain(reader.met_conflicts_of(device(1)).unwrap().into_iter().map(|(at, _)| at)).collect()
+}
+
 fn spent(upto: Sequence, kept: Vec<Sequence>) -> Change {
-    Change::fact(Fact::Spent(Box::new(SpentRulings { conduit: CONDUIT, upto, kept })))
+    Change::fact(Fact::Spent(Box::new(Spent { conduit: CONDUIT, upto, kept })))
 }
 
 #[test]
@@ -166,10 +193,10 @@ proptest! {
                         removed = true;
                     }
                     Step::Rule(about, what) => changes.push(ruling(about, what)),
+                    Step::Meet(number, settled) => changes.push(met(number, settled)),
                     Step::Spend(kept) => {
                         put_own(&a, std::mem::take(&mut changes));
-                        let held = a.read().unwrap().rulings_of(device(1)).unwrap();
-                        let kept = held.iter().map(|(at, _)| *at).filter(|at| at.0 % 3 == u64::from(kept) % 3).collect();
+                        let kept = spendable(&a).into_iter().filter(|at| at.0 % 3 == u64::from(kept) % 3).collect();
                         put_own(&a, vec![spent(upto(&a, 1), kept)]);
                     }
                     Step::Pull(rows) => {
