@@ -352,7 +352,8 @@ impl Future for Sleep {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let mut state = lock(&self.handle.shared.state);
-        if state.now >= self.at {
+        // One that is due at once lets others go first: who sleeps for nothing again and again must not stop the world.
+        if self.timer.is_some() && state.now >= self.at {
             return Poll::Ready(());
         }
         let key = self.timer.unwrap_or_else(|| state.next_timer(self.at));

@@ -122,6 +122,8 @@ pub enum Said {
         outputs: u64,
         /// What they were, as far as their kinds go.
         kinds: u64,
+        /// It did nothing, and wants to be woken at a moment that has come already.
+        restless: bool,
     },
 }
 
@@ -206,7 +208,8 @@ impl Watched {
 
     fn after(&mut self, now: Now, inputs: u64, kinds: u64, outputs: &[Output]) {
         let kinds = outputs.iter().fold(kinds, |kinds, output| crate::random::mix(kinds ^ kind_of_output(output)));
-        self.note(now, Said::Step { inputs, outputs: outputs.len() as u64, kinds });
+        let restless = outputs.is_empty() && self.core.next_wake().is_some_and(|at| at <= now.monotonic_ms);
+        self.note(now, Said::Step { inputs, outputs: outputs.len() as u64, kinds, restless });
         // A replica whose file nobody has written to says what it said.
         let calls = self.pages.calls();
         let changed = std::mem::replace(&mut self.calls, calls) != calls || self.state.is_none();

@@ -82,6 +82,7 @@ impl Pair {
         pair.nas.must(["location", "add", text(&pair.target)?, "--name", "Target", "--allow", "desk=delete"])?;
         locations_known(&pair.desk, 2)?;
         pair.desk.must(["conduit", "create", "mirror", "desk:Source", "nas:Target"])?;
+        pair.nas.await_conduit("mirror", PATIENCE)?;
         Ok(pair)
     }
 

@@ -68,12 +68,13 @@ impl Mesh {
         Ok(())
     }
 
-    /// Links two devices' directories; the first one coordinates.
+    /// Links two devices' directories; the first one coordinates. Every device knows of it then.
     pub fn link(&self, name: &str, source: usize, target: usize, settings: &[&str]) -> Outcome {
         let end = |at: usize| format!("{}:{LOCATION}", self.devices[at].name());
         let (source_end, target_end) = (end(source), end(target));
         let create = ["conduit", "create", name, &source_end, &target_end];
         self.devices[source].must([&create[..], settings].concat())?;
+        self.devices.iter().try_for_each(|device| device.await_conduit(name, PATIENCE))?;
         Ok(())
     }
 

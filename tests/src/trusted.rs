@@ -52,7 +52,7 @@ impl Two {
         Ok(two)
     }
 
-    /// Adds both locations under these grants, and the conduit.
+    /// Adds both locations under these grants, and the conduit, which both devices know then.
     pub fn link(&self, read: Option<&str>, write: Option<&str>) -> Result<(), LabError> {
         add(&self.desk, &self.photos, "Photos", read.map(|right| format!("nas={right}")))?;
         add(&self.nas, &self.backup, "Backup", write.map(|right| format!("desk={right}")))?;
@@ -64,7 +64,8 @@ impl Two {
                 all.len() == 2 && grants == usize::from(read.is_some()) + usize::from(write.is_some())
             })
         })?;
-        self.desk.must(["conduit", "create", "photos", "desk:Photos", "nas:Backup", "--mode", "mirror"]).map(drop)
+        self.desk.must(["conduit", "create", "photos", "desk:Photos", "nas:Backup", "--mode", "mirror"])?;
+        self.nas.await_conduit("photos", PATIENCE)
     }
 
     /// What both directories hold.

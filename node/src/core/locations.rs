@@ -123,11 +123,15 @@ impl OwnLocation {
         self.barrier
     }
 
+    /// When [`Core::tend_locations`] has something to do here. While there is no root to look at, that is only to
+    /// try again to open it, whatever else is due.
     fn wake(&self) -> Option<u64> {
+        if self.root != RootState::Present || self.opening {
+            return self.open_again_ms;
+        }
         let scan = self.scan_due.filter(|_| self.scanning.is_none()).map(|due| due.at_ms);
         let hint = self.dirty.values().map(|hint| hint.due_ms).min().filter(|_| self.scanning.is_none());
-        let unread = self.unread.wake().filter(|_| self.root == RootState::Present && !self.opening);
-        [scan, hint, self.open_again_ms, self.rescan_ms, unread].into_iter().flatten().min()
+        [scan, hint, self.open_again_ms, self.rescan_ms, self.unread.wake()].into_iter().flatten().min()
     }
 }
 

@@ -1,8 +1,8 @@
-//! Waiting: for the first of two, until a time is over, for all of some. Polled in a fixed order, so that the
+//! Waiting: for the first of two, or until a time is over. Polled in a fixed order, so that the
 //! simulator's runs repeat; tied to no runtime.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -33,37 +33,4 @@ pub(crate) async fn within<T>(clock: &impl Clock, duration: Duration, wait: impl
         First::Left(value) => Some(value),
         First::Right(()) => None,
     }
-}
-
-/// Runs some futures side by side on this task and waits for all of them. Results are in the given order.
-pub(crate) async fn all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
-    enum Slot<F: Future> {
-        Running(Pin<Box<F>>),
-        Done(F::Output),
-    }
-    let mut slots: Vec<Option<Slot<F>>> = futures.into_iter().map(|f| Some(Slot::Running(Box::pin(f)))).collect();
-    poll_fn(|cx| {
-        let mut ready = true;
-        for slot in &mut slots {
-            if let Some(Slot::Running(future)) = slot {
-                match future.as_mut().poll(cx) {
-                    Poll::Ready(value) => *slot = Some(Slot::Done(value)),
-                    Poll::Pending => ready = false,
-                }
-            }
-        }
-        if !ready {
-            return Poll::Pending;
-        }
-        let taken = slots.iter_mut().filter_map(Option::take);
-        Poll::Ready(
-            taken
-                .filter_map(|slot| match slot {
-                    Slot::Done(value) => Some(value),
-                    Slot::Running(_) => None,
-                })
-                .collect(),
-        )
-    })
-    .await
 }

@@ -250,6 +250,14 @@ impl Device {
         }
     }
 
+    /// Waits until it has heard of a conduit that another device created.
+    pub fn await_conduit(&self, name: &str, limit: Duration) -> Result<(), LabError> {
+        let known = |status: &Value| {
+            status["conduits"].as_array().is_some_and(|all| all.iter().any(|conduit| conduit["name"] == name))
+        };
+        self.await_status(&format!("hearing of conduit {name}"), limit, known).map(drop)
+    }
+
     /// Lets `other` into this device's library by a spoken code.
     pub fn pair(&self, other: &Self) -> Result<(), LabError> {
         let code = self.must(["pair", "--detach"])?.stdout.trim().to_owned();

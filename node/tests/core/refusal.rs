@@ -63,6 +63,21 @@ fn an_end_that_is_not_looked_at_is_named() {
 }
 
 #[test]
+fn a_root_that_is_missing_is_waited_for_whatever_is_due_there() {
+    let (mut world, source, _) = World::mirror();
+    world.tree(A, source).present = false;
+    world.input(A, Input::Root { location: source, state: RootState::Missing, watched: false });
+    world.run_for(1_000);
+    // The world ends where a core wants to be woken at one moment without end.
+    world.tell(A, Command::RescanLocation { location: "A:src".to_owned(), deep: true });
+    world.run_for(2 * 3_600_000);
+    world.tree(A, source).present = true;
+    world.write(A, source, "a", "one");
+    world.run_for(60_000);
+    assert!(world.sync_through().is_some());
+}
+
+#[test]
 fn a_root_that_is_missing_refuses_whatever_the_index_says() {
     for end in [A, B] {
         let (mut world, source, target) = World::mirror();

@@ -154,7 +154,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(durable::DurableBeforeSaid::default()),
         Box::new(one_row::OneNumberOneRow::default()),
         Box::new(confined::Confined::default()),
-        Box::new(bounded::Bounded),
+        Box::new(bounded::Bounded::default()),
         Box::new(truth::Truth::default()),
     ]
 }

@@ -410,10 +410,21 @@ fn confined_tells_of_a_path_that_no_job_names() {
 #[test]
 fn bounded_tells_of_too_many_tasks() {
     let mut stage = Stage::new();
-    let step = Said::Step { inputs: 1, outputs: 1, kinds: 0 };
-    assert!(said(&mut bounded::Bounded, &stage, 0, &step).is_empty());
+    let step = Said::Step { inputs: 1, outputs: 1, kinds: 0, restless: false };
+    assert!(said(&mut bounded::Bounded::default(), &stage, 0, &step).is_empty());
     stage.tasks = 1_000_000;
-    assert_eq!(said(&mut bounded::Bounded, &stage, 0, &step), ["tasks"]);
+    assert_eq!(said(&mut bounded::Bounded::default(), &stage, 0, &step), ["tasks"]);
+}
+
+#[test]
+fn bounded_tells_of_a_core_that_is_woken_for_nothing() {
+    let (stage, mut checker) = (Stage::new(), bounded::Bounded::default());
+    let step = |restless| Said::Step { inputs: 1, outputs: 0, kinds: 0, restless };
+    for round in 0..300 {
+        assert!(said(&mut checker, &stage, 0, &step(round % 50 != 0)).is_empty());
+    }
+    let told: Vec<_> = (0..300).flat_map(|_| said(&mut checker, &stage, 0, &step(true))).collect();
+    assert_eq!(told, ["restless"]);
 }
 
 #[test]

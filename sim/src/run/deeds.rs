@@ -394,10 +394,15 @@ impl Run<'_> {
         self.later(off.0.max(1), Later::Start(device));
     }
 
+    /// Starts a device that is off, and sees to it that one that has lost its index takes part again.
     pub(super) fn start(&mut self, device: usize) {
-        if self.is_up(device) {
-            return;
+        if (self.is_up(device) || self.power_up(device)) && std::mem::take(&mut self.standing[device].lost) {
+            self.begin_anew(device);
         }
+    }
+
+    /// Says whether it runs.
+    fn power_up(&mut self, device: usize) -> bool {
         self.standing[device].off = false;
         let before = self.world.device(device as u32).replicas_lost;
         self.heard(&Seen::Started(device));
@@ -405,7 +410,7 @@ impl Run<'_> {
             let says = format!("the node does not start: {error}");
             let name = self.plan.devices[device].name.as_str();
             self.tell(crate::verdict::Violation::new(crate::verdict::names::ALIVE, "start", says).on(name));
-            return;
+            return false;
         }
         self.coverage.mark("start:after-crash");
         self.moment(device, "starts");
@@ -417,9 +422,7 @@ impl Run<'_> {
                 crate::verdict::Violation::new(crate::verdict::names::DURABLE_BEFORE_SAID, "replica", says).on(name),
             );
         }
-        if std::mem::take(&mut self.standing[device].lost) {
-            self.begin_anew(device);
-        }
+        true
     }
 
     /// An index was lost: the person pairs the device again and adds its directories again.

@@ -29,11 +29,22 @@ impl Outline {
         if right { Ok(Self { content, size, chunks }) } else { Err(WrongOutline) }
     }
 
+    /// Of a content whose chunks were hashed one by one, with [`begun`] and [`ended`].
+    pub(super) fn of_chunks(size: u64, chunks: Vec<[u8; 32]>) -> Self {
+        Self { content: merge(size, &chunks), size, chunks }
+    }
+
     /// Of content that is in memory.
     pub fn of(content: &[u8]) -> Self {
-        let mut builder = OutlineBuilder::new(content.len() as u64);
-        builder.push(content);
-        builder.finish()
+        let size = content.len() as u64;
+        let hash = |index: u64| {
+            let begin = index * chunk_bytes(size);
+            let end = (begin + chunk_bytes(size)).min(size);
+            let mut hasher = begun(begin);
+            hasher.update(&content[begin as usize..end as usize]);
+            ended(&hasher, chunk_count(size) == 1)
+        };
+        Self::of_chunks(size, (0..chunk_count(size)).map(hash).collect())
     }
 
     /// The hash of the whole content.
@@ -111,65 +122,20 @@ impl ChunkHasher {
     }
 }
 
-/// Makes an outline from a content of known size, read from its beginning.
-#[derive(Debug)]
-pub struct OutlineBuilder {
-    size: u64,
-    seen: u64,
-    chunks: Vec<[u8; 32]>,
-    growing: Hasher,
-}
-
-impl OutlineBuilder {
-    /// For a content of `size` bytes.
-    pub fn new(size: u64) -> Self {
-        Self { size, seen: 0, chunks: Vec::new(), growing: begun(0) }
-    }
-
-    /// Adds the next bytes, in pieces of any length.
-    pub fn push(&mut self, mut bytes: &[u8]) {
-        let chunk = chunk_bytes(self.size);
-        while !bytes.is_empty() {
-            let left = chunk - self.seen % chunk;
-            let (now, later) = bytes.split_at((bytes.len() as u64).min(left) as usize);
-            self.growing.update(now);
-            self.seen += now.len() as u64;
-            bytes = later;
-            if self.seen.is_multiple_of(chunk) || self.seen == self.size {
-                self.chunks.push(ended(&self.growing, chunk_count(self.size) == 1));
-                if self.seen < self.size {
-                    self.growing = begun(self.seen);
-                }
-            }
-        }
-    }
-
-    /// The outline of all that was added.
-    ///
-    /// # Panics
-    ///
-    /// If that was another number of bytes than was said at first.
-    pub fn finish(mut self) -> Outline {
-        assert_eq!(self.seen, self.size, "as many bytes came as were said to come");
-        if self.chunks.is_empty() {
-            self.chunks.push(*ContentHash::empty().as_bytes());
-        }
-        Outline { content: merge(self.size, &self.chunks), size: self.size, chunks: self.chunks }
-    }
-}
-
 /// How many chunk hashes a content of `size` bytes has.
 pub const fn chunk_count(size: u64) -> u64 {
     if size == 0 { 1 } else { size.div_ceil(chunk_bytes(size)) }
 }
 
-fn begun(begin: u64) -> Hasher {
+/// Begins the hash of the chunk at this place of a content.
+pub(super) fn begun(begin: u64) -> Hasher {
     let mut hasher = Hasher::new();
     hasher.set_input_offset(begin);
     hasher
 }
 
-fn ended(hasher: &Hasher, single: bool) -> [u8; 32] {
+/// The hash of a chunk; `single` if it is the whole content.
+pub(super) fn ended(hasher: &Hasher, single: bool) -> [u8; 32] {
     if single { *hasher.finalize().as_bytes() } else { hasher.finalize_non_root() }
 }
 

@@ -10,6 +10,7 @@ mod chunks;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 mod file_system;
+mod hashing;
 mod ignore;
 mod inspect;
 mod known;
@@ -27,7 +28,7 @@ mod trash;
 mod trashed;
 
 pub use apply::Applied;
-pub use chunks::{ChunkHasher, Outline, OutlineBuilder, WrongOutline, chunk_count};
+pub use chunks::{ChunkHasher, Outline, WrongOutline, chunk_count};
 pub use file_system::{
     DirEntry, File, FileKind, FileSystem, Metadata, RenameMode, RootDir, RootIdentity, Space, TreePath,
 };

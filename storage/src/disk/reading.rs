@@ -7,9 +7,9 @@ use std::io;
 
 use tidegate_protocol::hash::ContentHash;
 use tidegate_protocol::index::{FileFacts, StatMark};
-use tidegate_protocol::limits::CHUNK_BYTES;
 
-use super::chunks::OutlineBuilder;
+use super::hashing;
+use super::lanes::{InPlace, Lanes};
 use super::{File, Metadata, RootDir, TreePath};
 
 /// How often a file that changes under the reader is tried again.
@@ -69,8 +69,18 @@ pub async fn check_content<R: RootDir>(root: &R, path: &TreePath) -> Checked {
 
 /// Reads and hashes the regular file at `path`. `buffer` is scratch space that is grown and kept.
 pub(super) async fn read<R: RootDir>(root: &R, path: &TreePath, buffer: &mut Vec<u8>) -> Reading {
+    read_on(root, path, buffer, &InPlace).await
+}
+
+/// The same, with the help of other lanes for a large file.
+pub(super) async fn read_on<R: RootDir, L: Lanes>(
+    root: &R,
+    path: &TreePath,
+    buffer: &mut Vec<u8>,
+    lanes: &L,
+) -> Reading {
     for _ in 0..ATTEMPTS {
-        match read_once(root, path, buffer).await {
+        match read_once(root, path, buffer, lanes).await {
             Ok(Some(content)) => return Reading::Hashed(content),
             Ok(None) => {}
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -83,10 +93,17 @@ pub(super) async fn read<R: RootDir>(root: &R, path: &TreePath, buffer: &mut Vec
     Reading::Changing
 }
 
-async fn read_once<R: RootDir>(root: &R, path: &TreePath, buffer: &mut Vec<u8>) -> io::Result<Option<Content>> {
+async fn read_once<R: RootDir, L: Lanes>(
+    root: &R,
+    path: &TreePath,
+    buffer: &mut Vec<u8>,
+    lanes: &L,
+) -> io::Result<Option<Content>> {
     let file = root.open(path).await?;
     let before = file.metadata().await?;
-    let Some((content, chunks)) = hash(&file, before.mark.size, buffer).await? else { return Ok(None) };
+    let Some((content, chunks)) = hashing::hash_on(file, before.mark.size, buffer, lanes).await? else {
+        return Ok(None);
+    };
     // The path shows the very file that was read, under the stat it had before: nothing came in between.
     let after = root.metadata(path).await?.ok_or(io::ErrorKind::NotFound)?;
     if before != after {
@@ -95,42 +112,6 @@ async fn read_once<R: RootDir>(root: &R, path: &TreePath, buffer: &mut Vec<u8>) 
     let mark = after.mark;
     let facts = FileFacts { content, size: mark.size, mtime_ns: mark.mtime_ns, executable: after.executable };
     Ok(Some(Content { facts, metadata: after, chunks }))
-}
-
-/// Hashes exactly `size` bytes; `None` if the file ends earlier or goes on.
-pub(super) async fn hash<F: File>(
-    file: &F,
-    size: u64,
-    buffer: &mut Vec<u8>,
-) -> io::Result<Option<(ContentHash, Vec<[u8; 32]>)>> {
-    // One byte more than it should have shows that it grew.
-    let wanted = size.saturating_add(1).min(CHUNK_BYTES) as usize;
-    if buffer.len() < wanted {
-        buffer.resize(wanted, 0);
-    }
-    if size < CHUNK_BYTES {
-        let got = fill(file, &mut buffer[..wanted], 0).await?;
-        return Ok((got as u64 == size).then(|| (ContentHash::of(&buffer[..got]), Vec::new())));
-    }
-    let mut builder = OutlineBuilder::new(size);
-    let mut offset = 0;
-    loop {
-        let got = fill(file, &mut buffer[..wanted], offset).await?;
-        offset += got as u64;
-        if offset > size {
-            return Ok(None);
-        }
-        builder.push(&buffer[..got]);
-        if got < wanted {
-            break;
-        }
-    }
-    if offset < size {
-        return Ok(None);
-    }
-    let outline = builder.finish();
-    let chunks = if outline.chunks().len() > 1 { outline.chunks().to_vec() } else { Vec::new() };
-    Ok(Some((outline.content(), chunks)))
 }
 
 /// Reads until the buffer is full or the file ends.

@@ -19,10 +19,10 @@ use tidegate_protocol::limits::chunk_bytes;
 use tidegate_protocol::path::Name;
 
 use super::chunks::{ChunkHasher, Outline};
-use super::reading;
 use super::refused::Refused;
 use super::trash::Trash;
 use super::{File, FileKind, Metadata, RootDir, TreePath};
+use super::{hashing, reading};
 
 /// The staging and trash of one job in one location.
 pub struct Workshop<R> {
@@ -125,7 +125,7 @@ impl<R: RootDir> Workshop<R> {
         }
         let file = self.new_part(item).await?;
         file.copy_from(&source, 0, 0, facts.size).await?;
-        let hashed = reading::hash(&file, facts.size, &mut Vec::new()).await?;
+        let hashed = hashing::hash(&file, facts.size, &mut Vec::new()).await?;
         if hashed.is_none_or(|(content, _)| content != facts.content) {
             return Err(Refused::SourceChanged);
         }

@@ -1,11 +1,13 @@
 //! Staging one large file: by chunks, each proven by its own hash, from wherever it is cheapest.
 //!
 //! Chunks that an interrupted run left are kept; chunks that the target's old file holds at the same place
-//! are taken from there; the rest comes from the source in ranges, over several streams at once.
+//! are taken from there; the rest comes from the source in ranges, over several streams at once. Each stream is a task
+//! of its own, as hashing and writing what arrives keeps one processor busy.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::convert::Infallible;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use tidegate_protocol::file_sync::{PreImage, SkipReason};
 use tidegate_protocol::id::DeviceId;
@@ -22,7 +24,6 @@ use crate::core::io::{CopySource, JobStop, Work};
 use crate::env::{Env, RootOf};
 use crate::jobs::fetch::{Arrived, FetchError, Fetching, outline};
 use crate::jobs::serve::read_exact;
-use crate::jobs::wait::all;
 
 /// Bytes of one fetch, unless a single chunk has more: enough to keep a stream busy, few enough that streams end
 /// together.
@@ -34,7 +35,7 @@ const ATTEMPTS: u32 = 2;
 type Part<E> = Download<<RootOf<E> as RootDir>::File>;
 
 /// Stages the content of one large file.
-pub(super) async fn stage<E: Env>(leg: &Leg<E>, position: usize, streams: usize, results: &Results) {
+pub(super) async fn stage<E: Env>(leg: &Arc<Leg<E>>, position: usize, streams: usize, results: &Results) {
     let work = &leg.items[position];
     let Some((file, from)) = wanted(work) else { return };
     lock(&leg.moved.current).insert(work.index, work.path.clone());
@@ -54,7 +55,7 @@ pub(super) async fn stage<E: Env>(leg: &Leg<E>, position: usize, streams: usize,
 
 /// `None` if the leg stopped before the end, or the reason was put already.
 async fn download<E: Env>(
-    leg: &Leg<E>,
+    leg: &Arc<Leg<E>>,
     position: usize,
     file: &FileFacts,
     from: &EntryPath,
@@ -89,8 +90,11 @@ async fn download<E: Env>(
         leg.stop(stop);
         return None;
     }
+    let transfer =
+        Transfer { leg: Arc::clone(leg), device, position, part, ranges: Mutex::default(), broken: Mutex::default() };
+    let transfer = Arc::new(transfer);
     for _ in 0..ATTEMPTS {
-        let missing = part.missing();
+        let missing = transfer.part.missing();
         if missing.is_empty() || leg.stopping().is_some() {
             break;
         }
@@ -98,17 +102,22 @@ async fn download<E: Env>(
             leg.stop(JobStop::NoSpace);
             break;
         }
-        let ranges = Mutex::new(ranges(&missing, chunk_bytes(file.size)));
-        let source = Source { leg, device, from, file, position, results };
-        let failures = all((0..streams).map(|_| fetch_ranges(&source, &part, &ranges)).collect()).await;
-        if let Some(reason) = failures.into_iter().flatten().next() {
-            return Some(Prepared::Skipped(reason));
+        *lock(&transfer.ranges) = ranges(&missing, chunk_bytes(file.size));
+        fetch_all(&transfer, streams).await;
+        match lock(&transfer.broken).take() {
+            None => {}
+            Some(Broken::Content(reason)) => return Some(Prepared::Skipped(reason)),
+            Some(Broken::Fetch(error)) => {
+                broke_off(leg, &error, &[position], results);
+                return None;
+            }
         }
     }
     if leg.stopping().is_some() {
         return None;
     }
-    Some(match part.finish().await {
+    let transfer = Arc::into_inner(transfer)?;
+    Some(match transfer.part.finish().await {
         Ok(staged) => Prepared::Staged { staged, local: false },
         Err(refused) => Prepared::Skipped(refused.into()),
     })
@@ -161,61 +170,68 @@ fn ranges(missing: &[u64], chunk: u64) -> VecDeque<(u64, usize)> {
     ranges
 }
 
-/// Where a file's chunks are asked for.
-struct Source<'a, E: Env> {
-    leg: &'a Leg<E>,
+/// One file on its way in: what the tasks of its streams share.
+struct Transfer<E: Env> {
+    leg: Arc<Leg<E>>,
     device: DeviceId,
-    from: &'a EntryPath,
-    file: &'a FileFacts,
     position: usize,
-    results: &'a Results,
+    part: Part<E>,
+    /// What no stream has taken yet.
+    ranges: Mutex<VecDeque<(u64, usize)>>,
+    /// Why there will be no more of it; the first reason counts.
+    broken: Mutex<Option<Broken>>,
 }
 
-/// One stream: fetches range after range until none is left. Answers why the source will not send the rest.
-async fn fetch_ranges<E: Env>(
-    source: &Source<'_, E>,
-    part: &Part<E>,
-    ranges: &Mutex<VecDeque<(u64, usize)>>,
-) -> Option<SkipReason> {
-    loop {
-        if source.leg.stopping().is_some() {
-            return None;
-        }
-        let (first, count) = lock(ranges).pop_front()?;
-        match fetch_range(source, part, first, count).await {
-            Ok(None) => {}
-            Ok(Some(reason)) => {
-                lock(ranges).clear();
-                return Some(reason);
-            }
-            Err(error) => {
-                broke_off(source.leg, &error, &[source.position], source.results);
-                lock(ranges).clear();
-                // A refusal was put; a lost source has stopped the leg.
-                return None;
-            }
+/// Why the rest of a file will not come.
+enum Broken {
+    /// The source or this disk will not have it.
+    Content(SkipReason),
+    /// The source is lost, or refuses.
+    Fetch(FetchError),
+}
+
+/// Fetches all ranges that were put down, over several streams.
+async fn fetch_all<E: Env>(transfer: &Arc<Transfer<E>>, streams: usize) {
+    // Closed when the last task has let go of the transfer.
+    let (running, over) = async_channel::bounded::<Infallible>(1);
+    let ranges = lock(&transfer.ranges).len();
+    for _ in 0..streams.min(ranges) {
+        let (own, running) = (Arc::clone(transfer), running.clone());
+        transfer.leg.context.spawn(async move {
+            fetch_ranges(own).await;
+            drop(running);
+        });
+    }
+    drop(running);
+    let Err(_) = over.recv().await;
+}
+
+/// One stream: fetches range after range until none is left.
+async fn fetch_ranges<E: Env>(transfer: Arc<Transfer<E>>) {
+    while transfer.leg.stopping().is_none() {
+        let Some((first, count)) = lock(&transfer.ranges).pop_front() else { return };
+        if let Err(broken) = fetch_range(&transfer, first, count).await {
+            lock(&transfer.ranges).clear();
+            lock(&transfer.broken).get_or_insert(broken);
         }
     }
 }
 
 /// Fetches one range and writes its chunks as they are whole. A chunk that arrives wrong stays missing.
-async fn fetch_range<E: Env>(
-    source: &Source<'_, E>,
-    part: &Part<E>,
-    first: u64,
-    count: usize,
-) -> Result<Option<SkipReason>, FetchError> {
-    let Source { leg, device, from, file, .. } = source;
+async fn fetch_range<E: Env>(transfer: &Transfer<E>, first: u64, count: usize) -> Result<(), Broken> {
+    let Transfer { leg, device, position, part, .. } = transfer;
+    let Some((file, from)) = wanted(&leg.items[*position]) else { return Ok(()) };
     let chunk = chunk_bytes(file.size);
     let offset = first * chunk;
     let length = (count as u64 * chunk).min(file.size - offset);
-    let wants = vec![Want { path: (*from).clone(), content: file.content, offset, length }];
-    let mut fetching = Fetching::begin(&leg.context.env, &leg.pace, *device, leg.job, wants).await?;
+    let wants = vec![Want { path: from.clone(), content: file.content, offset, length }];
+    let begun = Fetching::begin(&leg.context.env, &leg.pace, *device, leg.job, wants).await;
+    let mut fetching = begun.map_err(Broken::Fetch)?;
     let mut index = first;
     let mut growing = part.outline().hasher(index);
-    while let Some((_, arrived)) = fetching.next().await? {
+    while let Some((_, arrived)) = fetching.next().await.map_err(Broken::Fetch)? {
         let bytes = match arrived {
-            Arrived::Failed(failure) => return Ok(Some(skip_of(failure))),
+            Arrived::Failed(failure) => return Err(Broken::Content(skip_of(failure))),
             Arrived::Bytes(bytes) => bytes,
         };
         let mut rest = bytes.as_slice();
@@ -238,14 +254,14 @@ async fn fetch_range<E: Env>(
                 Err(Refused::WrongContent) => tracing::warn!(index, "a chunk arrived wrong; it is asked for again"),
                 Err(Refused::NoSpace) => {
                     leg.stop(JobStop::NoSpace);
-                    return Ok(None);
+                    return Ok(());
                 }
-                Err(refused) => return Ok(Some(refused.into())),
+                Err(refused) => return Err(Broken::Content(refused.into())),
             }
         }
         if leg.stopping().is_some() {
-            return Ok(None);
+            return Ok(());
         }
     }
-    Ok(None)
+    Ok(())
 }

@@ -162,12 +162,12 @@ impl<'a, R: RootDir, S: Sink, L: Lanes> Reporter<'a, R, S, L> {
         }
         let tasks = std::mem::take(&mut self.gathering);
         self.gathering_bytes = 0;
-        let root = self.root.clone();
+        let (root, lanes) = (self.root.clone(), self.lanes.clone());
         let work = async move {
             let mut buffer = Vec::new();
             let mut read = Vec::with_capacity(tasks.len());
             for task in tasks {
-                let reading = reading::read(&root, &TreePath::from(&task.path), &mut buffer).await;
+                let reading = reading::read_on(&root, &TreePath::from(&task.path), &mut buffer, &lanes).await;
                 read.push((task, reading));
             }
             read
