@@ -1,10 +1,11 @@
 //! What a resolve costs: ten thousand to a million entries a side, in full and after a hundred changes.
 //!
-//! Both sides are sorted vectors in memory, so this is the resolver's own cost; a store adds its reads.
+//! Both sides are sorted vectors in memory, so this is the resolver's own cost; a store adds its reads. Memory is counted too:
+//! *max alloc* is what a resolve holds at most at one moment, its plan included and both sides not.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use divan::Bencher;
+use divan::{AllocProfiler, Bencher};
 use tidegate_protocol::file_sync::{
     BandwidthLimit, Baseline, Circumstances, Conduit, ConduitSettings, ConduitView, ConflictStrategy, DeleteMode,
     Guards, NameRules, Plan, Root, Schedule, Selection, Side, SideView, SyncMode, SyncResolver,
@@ -20,6 +21,9 @@ use tidegate_protocol::time::{Stamp, Stamped};
 const ENTRIES: [usize; 3] = [10_000, 100_000, 1_000_000];
 const FILES_PER_DIRECTORY: usize = 100;
 const CHANGES: usize = 100;
+
+#[global_allocator]
+static ALLOCATOR: AllocProfiler = AllocProfiler::system();
 
 fn main() {
     divan::main();

@@ -77,6 +77,13 @@ impl Ghost {
         }
     }
 
+    /// A user has put a content back from the trash: as if written there, if it is not owed to the device already.
+    pub fn restored(&mut self, device: usize, content: &Content) {
+        if !content.is_empty() {
+            self.owed.entry((device, content.hash())).or_insert(1);
+        }
+    }
+
     /// A content stands at a path by a user's doing, whole or not.
     pub fn shown(&mut self, content: ContentHash) {
         self.seen.insert(content);
@@ -257,6 +264,9 @@ mod tests {
         assert!(ghost.is_owed(content.hash()), "one of two copies is left");
         ghost.superseded(0, content.hash());
         assert!(!ghost.is_owed(content.hash()));
+        ghost.restored(1, &content);
+        assert!(ghost.is_owed(content.hash()), "who puts it back wants it");
+        ghost.superseded(1, content.hash());
         ghost.wrote(Millis(3), 0, ("S", "h"), &Content::default(), None);
         assert!(!ghost.is_owed(ContentHash::empty()), "nothing cannot be lost");
     }

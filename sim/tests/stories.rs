@@ -199,6 +199,38 @@ same = ["laptop:Notes", "server:Notes"]
 }
 
 #[test]
+fn what_is_put_back_from_the_trash_travels_like_an_edit_of_whoever_did_it() {
+    check(
+        r#"
+devices = ["laptop", "server"]
+steps = [
+  "10s laptop deletes Notes/d",
+  "60s server restores Notes/d/old.txt",
+  "2m laptop deletes Notes/gone.txt",
+  "3m server restores Notes/nothing-of-that-name",
+]
+[files]
+"laptop:Notes/d/old.txt" = "once deleted"
+"laptop:Notes/gone.txt" = "deleted for good"
+"laptop:Notes/kept.txt" = "kept"
+[[conduit]]
+name = "notes"
+from = "laptop:Notes"
+to = "server:Notes"
+mode = "bidirectional"
+[[expect]]
+tree = "laptop:Notes"
+files = { "d/old.txt" = "once deleted", "kept.txt" = "kept" }
+[[expect]]
+same = ["laptop:Notes", "server:Notes"]
+[[expect]]
+trash = "server:Notes"
+holds = ["deleted for good"]
+"#,
+    );
+}
+
+#[test]
 fn a_chosen_part_of_the_source_is_on_the_target_and_goes_with_it() {
     check(
         r#"

@@ -221,6 +221,8 @@ pub enum Deed {
         /// For how long it stays.
         stays: Millis,
     },
+    /// What lies in the trash of a location, at a path or below it, is put back. Without a path, all of it.
+    Restore(Place),
     /// A location is scanned.
     Rescan {
         /// The location.
@@ -293,6 +295,7 @@ impl Deed {
             Self::Pin { pinned: true, .. } => "pins",
             Self::Pin { pinned: false, .. } => "unpins",
             Self::Fetch { .. } => "fetches",
+            Self::Restore(_) => "restores",
             Self::Rescan { .. } => "rescans",
             Self::Rules(..) => "ignores",
         }
@@ -345,6 +348,7 @@ impl Deed {
             | Self::Undo(_)
             | Self::Pin { .. }
             | Self::Fetch { .. }
+            | Self::Restore(_)
             | Self::Rescan { .. }
             | Self::Rules(..) => Doer::Operator,
         }
@@ -396,7 +400,8 @@ impl Deed {
             | Self::Touch(at)
             | Self::Executable(at, _)
             | Self::Checkout(at, _)
-            | Self::Unreadable(at, _) => Some(&at.location),
+            | Self::Unreadable(at, _)
+            | Self::Restore(at) => Some(&at.location),
             Self::Strike(location)
             | Self::Full(location, _)
             | Self::Fail { location, .. }
@@ -471,9 +476,12 @@ impl fmt::Display for Deed {
                 }
                 if *style == Style::Truncate { Ok(()) } else { write!(f, " style={style}") }
             }
-            Self::Delete(at) | Self::MakeDir(at) | Self::Fifo(at) | Self::Retype(at) | Self::Touch(at) => {
-                write!(f, " {at}")
-            }
+            Self::Delete(at)
+            | Self::MakeDir(at)
+            | Self::Fifo(at)
+            | Self::Retype(at)
+            | Self::Touch(at)
+            | Self::Restore(at) => write!(f, " {at}"),
             Self::Rename(from, to) | Self::Swap(from, to) => write!(f, " {from} {to}"),
             Self::Link(at, target) => write!(f, " {at} {}", quoted(target)),
             Self::Executable(at, on) => write!(f, " {at} {}x", if *on { '+' } else { '-' }),

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidegate_protocol::file_sync::{BandwidthLimit, ConflictStrategy, DeleteMode, Schedule, SyncMode};
+use tidegate_protocol::file_sync::{BandwidthLimit, ConflictStrategy, DeleteMode, LimitStep, Schedule, SyncMode};
 
 use super::profile::Profile;
 use super::{ConduitPlan, Content, Deed, DevicePlan, End, LocationPlan, Millis, NetworkPlan, Place, Plan, Step, Style};
@@ -34,6 +34,8 @@ const STRATEGIES: [ConflictStrategy; 5] = [
     ConflictStrategy::PromptUser,
 ];
 const HOUR_MS: u64 = 3_600_000;
+/// The minute of the day at which runs begin: 22:13.
+const FIRST_MINUTE: u64 = 22 * 60 + 13;
 
 /// Draws the plan of a seed.
 pub fn generate(seed: u64, name: &str, profile: &Profile) -> Plan {
@@ -45,8 +47,10 @@ pub fn generate(seed: u64, name: &str, profile: &Profile) -> Plan {
     devices(&mut shape.below_key(2), profile, &mut plan);
     locations(&mut shape.below_key(3), profile, &mut plan);
     conduits(&mut shape.below_key(4), profile, &mut plan);
+    limits(&shape.below_key(5), profile, &mut plan);
     for device in 0..plan.devices.len() {
         edits(seed, device, profile, &mut plan);
+        restores(seed, device, profile, &mut plan);
         faults(seed, device, profile, &mut plan);
     }
     plan.settle_steps();
@@ -191,6 +195,46 @@ fn conduit(draw: &mut Stream, ends: (usize, usize), mode: SyncMode, profile: &Pr
         select,
         approves: true,
     });
+}
+
+/// Limits by time of day: one that holds at first, and one from a minute of the run on.
+fn limits(draw: &Stream, profile: &Profile, plan: &mut Plan) {
+    for (at, conduit) in plan.conduits.iter_mut().enumerate() {
+        let mut draw = draw.below_key(at as u64);
+        if draw.below(100) >= profile.limit_percent {
+            continue;
+        }
+        let mut step = |from_minute: u64| {
+            // Enough for the largest file of the profile within a minute.
+            let least = (profile.file_bytes.1 / 60_000).max(10);
+            let bytes_per_s = if draw.chance(300_000) { 0 } else { draw.range(least, least * 20) * 1_000 };
+            LimitStep { from_minute: from_minute as u16, bytes_per_s }
+        };
+        let (first, later) = (step(0), step(FIRST_MINUTE + 1 + at as u64 % profile.minutes.clamp(1, 60)));
+        let limit = BandwidthLimit { steps: vec![first, later], utc_offset_minutes: 0 };
+        // Two limits that are alike are written as one.
+        conduit.limit = limit.as_constant().map_or(limit, BandwidthLimit::constant);
+    }
+}
+
+/// A person puts back what lies in the trash.
+fn restores(seed: u64, device: usize, profile: &Profile, plan: &mut Plan) {
+    let is_on = Draws::new(seed).stream(Kind::Plan, 0, 2).chance(500_000);
+    let name = plan.devices[device].name.clone();
+    let own: Vec<String> = plan.locations.iter().filter(|l| l.device == name).map(|l| l.name.clone()).collect();
+    if !is_on || own.is_empty() || profile.restores_per_hour <= 0.0 {
+        return;
+    }
+    let mean = (HOUR_MS as f64 / profile.restores_per_hour) as u64;
+    let mut draw = Draws::new(seed).stream(Kind::Plan, device as u64 + 1, 2);
+    let mut at = draw.around(mean);
+    while at < plan.until.0 {
+        let location = own[draw.index(own.len())].clone();
+        let path = if draw.chance(400_000) { String::new() } else { piece(&mut draw) };
+        let deed = Deed::Restore(Place { location, path });
+        plan.steps.push(Step { at: Millis(at), on: name.clone(), deed, number: 0 });
+        at += draw.around(mean).max(1);
+    }
 }
 
 fn edits(seed: u64, device: usize, profile: &Profile, plan: &mut Plan) {
@@ -455,5 +499,13 @@ mod tests {
         for verb in profile.edits.keys().chain(profile.faults.keys()) {
             assert!(verbs.contains(verb.as_str()), "{verb} is never drawn");
         }
+    }
+
+    #[test]
+    fn dense_plans_put_things_back_and_limit_by_the_hour() {
+        let profile = Profile::named("dense").unwrap();
+        let plans: Vec<Plan> = (0..40).map(|seed| generate(seed, "dense", &profile)).collect();
+        assert!(plans.iter().flat_map(|plan| &plan.steps).any(|step| matches!(step.deed, Deed::Restore(_))));
+        assert!(plans.iter().flat_map(|plan| &plan.conduits).any(|conduit| conduit.limit.steps.len() == 2));
     }
 }

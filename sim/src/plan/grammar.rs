@@ -14,7 +14,7 @@ use super::words::{LineError, Word, Words, nearest, read};
 use super::{Millis, Step};
 
 /// Every verb, with its form.
-pub const VERBS: [(&str, &str); 48] = [
+pub const VERBS: [(&str, &str); 49] = [
     ("writes", "writes LOCATION/PATH 'text' | bytes=N [style=truncate|temp|append|slow:2m|stealth]"),
     ("deletes", "deletes LOCATION/PATH"),
     ("renames", "renames LOCATION/OLD LOCATION/NEW"),
@@ -61,6 +61,7 @@ pub const VERBS: [(&str, &str); 48] = [
     ("pins", "pins CONDUIT PATH"),
     ("unpins", "unpins CONDUIT PATH"),
     ("fetches", "fetches CONDUIT PATH [stays=1d]"),
+    ("restores", "restores LOCATION[/PATH]"),
     ("rescans", "rescans LOCATION [deep]"),
     ("ignores", "ignores LOCATION PATTERN…"),
 ];
@@ -211,6 +212,7 @@ fn arguments(verb: &str, words: &mut Words) -> Result<Deed, LineError> {
             let (conduit, path) = (text(words, conduit)?, chosen(words)?);
             Deed::Fetch { conduit, path, stays: words.option("stays")?.unwrap_or(STAYS) }
         }
+        "restores" => Deed::Restore(words.parse("LOCATION or LOCATION/PATH")?),
         "rescans" => Deed::Rescan { location: text(words, location)?, deep: flag(words, "deep")? },
         "ignores" => {
             let location = text(words, location)?;
@@ -416,6 +418,7 @@ mod tests {
             "00:00:01 a pins c 'd/a b'",
             "00:00:01 a unpins c d",
             "00:00:01 a fetches c d/a stays=1h",
+            "00:00:01 a restores 'L/d a'",
             "00:00:01 a rescans L deep",
             "00:00:01 a ignores L *.tmp 'a b'",
         ];

@@ -27,6 +27,10 @@ pub struct Profile {
     pub edits: BTreeMap<String, u64>,
     /// Rate per hour and device of each class of faults, where it is on (verbs of a plan).
     pub faults: BTreeMap<String, f64>,
+    /// How often on each device, per hour, something is put back from the trash, in the runs in which that is done at all:
+    /// one in two. Not a class of faults: the classes are numbered, and keep their numbers.
+    #[serde(default)]
+    pub restores_per_hour: f64,
     /// Of a hundred runs, in how many a class of faults is on.
     pub fault_on_percent: u64,
     /// Weather: longest latency in milliseconds, losses and breaks per million, each drawn up to this.
@@ -44,6 +48,9 @@ pub struct Profile {
     /// Of a hundred bidirectional or selective conduits, how many have another conflict strategy than that which keeps both.
     #[serde(default)]
     pub strategy_percent: u64,
+    /// Of a hundred conduits, how many have a limit that changes with the time of day, while the run lasts.
+    #[serde(default)]
+    pub limit_percent: u64,
     /// Of a hundred devices, how many have a quirk (folding names, coarse times, no exchange, reused inodes).
     pub quirk_percent: u64,
 }

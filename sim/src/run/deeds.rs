@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use tidegate::core::command::Command;
+use tidegate::core::past::{TrashAsk, TrashSelect, TrashWhat};
 use tidegate_protocol::file_sync::Decision;
 use tidegate_protocol::path::EntryPath;
 use tidegate_storage::disk::FileKind;
@@ -315,6 +316,13 @@ impl Run<'_> {
             Deed::Fetch { conduit, path, stays } => {
                 let (conduit, path, for_ms) = (Some(conduit.clone()), path.clone(), stays.0);
                 self.call(device, Command::Fetch { conduit, path, for_ms }, Call::Whatever);
+                true
+            }
+            Deed::Restore(at) => {
+                let paths = EntryPath::from_slashes(at.path.as_bytes()).into_iter().collect();
+                let select = TrashSelect { location: Some(at.location.clone()), paths, ..TrashSelect::default() };
+                let ask = TrashAsk { what: TrashWhat::Restore, select, dry_run: false };
+                self.call(device, Command::Trash(ask), Call::Restore(device));
                 true
             }
             Deed::Rescan { location, deep } => {

@@ -4,10 +4,12 @@ use tidegate::core::io::JobStop;
 use tidegate_protocol::file_sync::{
     Action, ItemOutcome, JobKind, Plan as Resolved, PreImage, SkipReason, Verification,
 };
+use tidegate_storage::disk::FileKind;
 
 use super::Run;
+use super::operator::Call;
 use crate::checkers::{Seen, text};
-use crate::disk::Change;
+use crate::disk::{Actor, Change, Deed};
 use crate::ghost::Places;
 use crate::happening::What;
 use crate::random::mix;
@@ -75,17 +77,44 @@ impl Run<'_> {
             )
         });
         let other = match &change.deed {
-            crate::disk::Deed::Moved { from, .. } => Some(from),
-            crate::disk::Deed::Exchanged { with, .. } => Some(with),
+            Deed::Moved { from, .. } => Some(from),
+            Deed::Exchanged { with, .. } => Some(with),
             _ => None,
         };
         let places = Places {
             at: self.place_of(device, &change.path),
             other: other.and_then(|path| self.place_of(device, path)),
         };
+        let by_hand = self.restored(device, change, &places);
+        let change = by_hand.as_ref().unwrap_or(change);
         let name = self.plan.devices[device].name.as_str();
         self.ghost.saw(at, device, name, change, &places);
         self.heard(&Seen::Disk { device, change, places: &places });
+    }
+
+    /// What a node puts back from the trash because a person says so is that person's doing.
+    fn restored(&mut self, device: usize, change: &Change, places: &Places) -> Option<Change> {
+        let is_asked = || self.calls.values().any(|call| *call == Call::Restore(device));
+        if change.who == Actor::User || places.at.is_none() || !is_asked() {
+            return None;
+        }
+        match &change.deed {
+            Deed::Moved { from, held, .. } if text(from).contains("/.tidegate/trash/") => {
+                if let Some(content) = &held.content {
+                    self.ghost.restored(device, content);
+                }
+            }
+            // A directory that the thing needs.
+            Deed::Created { kind: FileKind::Directory } => {}
+            Deed::Moved { .. }
+            | Deed::Created { .. }
+            | Deed::Added
+            | Deed::Overwrote { .. }
+            | Deed::Marked
+            | Deed::Removed { .. }
+            | Deed::Exchanged { .. } => return None,
+        }
+        Some(Change { who: Actor::User, ..change.clone() })
     }
 
     /// The location and the path below it of an absolute path that users see.

@@ -26,6 +26,8 @@ pub(super) enum Call {
     },
     /// The history of a conduit, to undo what is newest in it.
     Undo(String),
+    /// Something is put back from the trash of this device: what its node does for that, a person does.
+    Restore(usize),
     /// Anything of which the answer changes nothing.
     Whatever,
 }
@@ -61,6 +63,7 @@ impl Run<'_> {
     pub(super) fn forget_calls(&mut self, device: usize) {
         let gone = |call: &Call| match call {
             Call::Look(at) => self.plan.conduits[*at].source.device == self.plan.devices[device].name,
+            Call::Restore(of) => *of == device,
             Call::Decide { .. } | Call::Undo(_) | Call::Whatever => true,
         };
         self.calls.retain(|_, call| !gone(call));
@@ -91,7 +94,13 @@ impl Run<'_> {
                     self.call(device, Command::Undo { conduit, number, dry_run, approve, wait_ms }, Call::Whatever);
                 }
             }
-            (Call::Look(_) | Call::Decide { .. } | Call::Undo(_) | Call::Whatever, _) => {}
+            (Call::Restore(_), Ok(Reply::Trash(view))) => {
+                if view.count > view.kept {
+                    self.coverage.mark("trash:restored");
+                }
+                self.moment(device, format!("{} of {} are put back", view.count - view.kept, view.count));
+            }
+            (Call::Look(_) | Call::Decide { .. } | Call::Undo(_) | Call::Restore(_) | Call::Whatever, _) => {}
         }
     }
 
