@@ -11,9 +11,9 @@ use tidegate_protocol::path::EntryPath;
 
 use super::words;
 use crate::core::command::{
-    ConduitView, DeviceView, JobView, LocationView, ProgressView, Started, Statistics, StatusView,
+    ConduitView, DeviceView, JobView, LocationView, ProgressView, RefusedView, Started, Statistics, StatusView,
 };
-use crate::format::Moment;
+use crate::format::{Moment, count};
 use crate::timetable::show_limit;
 
 pub use crate::core::past::Window;
@@ -213,6 +213,9 @@ pub struct ConduitDocument {
     pub verified: Option<Moment>,
     /// The plan that waits for approval.
     pub held: Option<HeldDocument>,
+    /// Why it does not run although it exists: an older conduit is in its way.
+    #[serde(default)]
+    pub refused: Option<RefusedView>,
     /// What the last run left out because it could not be read; the first few.
     #[serde(default)]
     pub unread: Vec<ProblemDocument>,
@@ -266,6 +269,7 @@ impl From<ConduitView> for ConduitDocument {
             last: view.last.as_ref().map(Into::into),
             verified: view.verified_ms.map(Moment),
             held,
+            refused: view.refused,
             unread: view
                 .unread
                 .into_iter()
@@ -337,11 +341,25 @@ pub struct StartedDocument {
     /// Conflicts that stay where there was nothing to do.
     #[serde(default)]
     pub conflicts: u64,
+    /// Paths that were left out where there was nothing to do, as they cannot be read: then it is not verified.
+    #[serde(default)]
+    pub unread: u64,
 }
 
 impl From<Started> for StartedDocument {
     fn from(started: Started) -> Self {
-        Self { conduit: started.conduit.to_string(), generation: started.generation, conflicts: started.conflicts }
+        let Started { conduit, generation, conflicts, unread } = started;
+        Self { conduit: conduit.to_string(), generation, conflicts, unread }
+    }
+}
+
+impl StartedDocument {
+    /// How it ended, where there was nothing to do.
+    pub fn end(&self) -> String {
+        match self.unread {
+            0 => "verified".to_owned(),
+            unread => format!("NOT verified: {} cannot be read", count(unread, "path", "paths")),
+        }
     }
 }
 

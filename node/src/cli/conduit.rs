@@ -338,6 +338,11 @@ fn show(view: &ConduitDocument, stats: bool, context: &Context) {
     for halt in view.held.iter().flat_map(|held| &held.halts) {
         rows.push(row("held", halt.clone()));
     }
+    if let Some(refused) = &view.refused {
+        rows.push(row("refused", refused.why.clone()));
+        let remove = |name: &str| context.command(&format!("conduit remove {name}"));
+        rows.push(row("next", format!("{}, or: {}", remove(&refused.name), remove(&refused.older))));
+    }
     context.out.table(&rows);
 }
 

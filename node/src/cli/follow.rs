@@ -69,8 +69,8 @@ async fn ran_out_of_space(view: &ConduitDocument, context: &Context) -> Result<b
 
 /// Both ends are in step, but for conflicts that wait and for what cannot be read.
 fn nothing_to_do(started: &StartedDocument, view: &ConduitDocument, context: &Context) -> Exit {
-    let StartedDocument { conduit, conflicts, .. } = started;
-    let verified = view.unread.is_empty();
+    let StartedDocument { conduit, conflicts, unread, .. } = started;
+    let verified = *unread == 0;
     let exit = match (*conflicts, verified) {
         (0, true) => Exit::Done,
         (0, false) => Exit::Partial,
@@ -79,11 +79,11 @@ fn nothing_to_do(started: &StartedDocument, view: &ConduitDocument, context: &Co
     if context.out.json() {
         context.out.document(&json!({
             "v": 1, "type": "summary", "conduit": conduit, "generation": null, "conflicts": conflicts,
-            "verified": verified, "exit": exit as u8,
+            "unread": unread, "verified": verified, "exit": exit as u8,
         }));
         return exit;
     }
-    let end = if verified { "verified" } else { "NOT verified: something cannot be read" };
+    let end = started.end();
     let waiting = if *conflicts == 0 {
         String::new()
     } else {
@@ -109,7 +109,7 @@ fn is_over(view: &ConduitDocument, first: u64) -> bool {
     let Some(last) = view.last.as_ref().filter(|last| last.number >= first && last.closed.is_some()) else {
         return false;
     };
-    last.verification == "verified" || view.held.is_some() || view.state == "idle"
+    last.verification == "verified" || view.held.is_some() || matches!(view.state.as_str(), "idle" | "refused")
 }
 
 /// What the generations from `first` on did, taken together.

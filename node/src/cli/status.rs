@@ -74,7 +74,9 @@ pub(super) fn device_row(device: &DeviceView) -> Vec<String> {
 }
 
 pub(super) fn conduit_row(conduit: &ConduitDocument, now: Moment) -> Vec<String> {
+    let refused = conduit.refused.as_ref().map(|refused| format!("REFUSED beside {}, which is older", refused.older));
     let state = match (&conduit.held, &conduit.running) {
+        (_, None) if refused.is_some() => refused.unwrap_or_default(),
         (Some(held), _) => format!("HELD, waits for: tidegate approve {}", held.plan),
         (None, Some(p)) => format!("{} {}/{}", p.phase, p.items_done, p.items),
         (None, None) if !conduit.enabled => "disabled".to_owned(),

@@ -45,6 +45,6 @@ pub(super) fn begun(started: &StartedDocument, document: &serde_json::Value, con
     }
     match started.generation {
         Some(generation) => context.out.line(&format!("{} gen {generation} has begun.", started.conduit)),
-        None => context.out.line(&format!("{}: nothing to do, verified.", started.conduit)),
+        None => context.out.line(&format!("{}: nothing to do, {}.", started.conduit, started.end())),
     }
 }

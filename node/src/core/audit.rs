@@ -13,7 +13,7 @@ use tidegate_protocol::path::EntryPath;
 use tidegate_protocol::wire::{Finding, RefusalCode, Request, Response};
 
 use super::applying::refuse;
-use super::command::{Fault, FaultCode, Reply, Started};
+use super::command::{Fault, FaultCode, Reply};
 use super::errands::AuditItem;
 use super::events::Event;
 use super::file_sync::Purpose;
@@ -455,9 +455,8 @@ impl Core {
             AuditState::Reading | AuditState::Healing => (false, None, None),
             AuditState::Done { healed_by, failure } => (true, *healed_by, failure.clone()),
         };
-        let started = Started { conduit: conduit.settings.name.value.clone(), generation: healed_by, conflicts: 0 };
         Ok(AuditView {
-            conduit: started.conduit,
+            conduit: conduit.settings.name.value.clone(),
             generation: audit.number,
             is_over,
             checked: audit.checked,
@@ -465,7 +464,7 @@ impl Core {
             sound: audit.counts.get(word(&Finding::Sound)).copied().unwrap_or(0),
             found_total: audit.checked - audit.counts.get(word(&Finding::Sound)).copied().unwrap_or(0),
             found,
-            healed_by: started.generation,
+            healed_by,
             failure,
         })
     }

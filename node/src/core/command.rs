@@ -317,10 +317,12 @@ pub enum Reply {
 pub struct Started {
     /// Which conduit.
     pub conduit: Label,
-    /// The generation that was opened; `None` if there was nothing to do, which is verified.
+    /// The generation that was opened; `None` if there was nothing to do, which is verified if nothing is unread.
     pub generation: Option<u64>,
     /// Conflicts that stay where there was nothing to do.
     pub conflicts: u64,
+    /// Paths that were left out where there was nothing to do, as they cannot be read.
+    pub unread: u64,
 }
 
 /// Everything at a glance.
@@ -440,7 +442,7 @@ pub struct ConduitView {
     pub selection: Selection,
     /// This device coordinates it.
     pub coordinator: bool,
-    /// What it does now: `idle`, `waiting`, `copying`, `deleting`, `verifying`, `held`.
+    /// What it does now: `idle`, `waiting`, `copying`, `deleting`, `verifying`, `held`, `refused`.
     pub state: String,
     /// The generation at work, with progress.
     pub running: Option<ProgressView>,
@@ -450,6 +452,8 @@ pub struct ConduitView {
     pub verified_ms: Option<u64>,
     /// The held plan that waits for approval, and why.
     pub held: Option<(String, Vec<Halt>)>,
+    /// Why it does not run although it exists.
+    pub refused: Option<RefusedView>,
     /// What the ends' last agreement left out because it could not be read, path and cause; the first few.
     pub unread: Vec<(EntryPath, String)>,
     /// Conflicts that wait for a person.
@@ -458,6 +462,18 @@ pub struct ConduitView {
     pub statistics: Statistics,
     /// What was done within the last day, week and month.
     pub recent: Vec<Window>,
+}
+
+/// A conduit that exists and that the rules refuse beside an older one: both were created before their devices had heard of
+/// one another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedView {
+    /// What commands call it: its id, where both have one name.
+    pub name: String,
+    /// The same of the older one.
+    pub older: String,
+    /// Which rule, in words.
+    pub why: String,
 }
 
 /// Sums over all generations of a conduit.

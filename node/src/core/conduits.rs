@@ -2,7 +2,7 @@
 
 use tidegate_protocol::file_sync::{
     BandwidthLimit, Conduit, ConduitSettings, ConflictStrategy, DeleteMode, Root, Schedule, Selection, SyncMode,
-    conduit,
+    conduit::{self, ConduitError},
 };
 use tidegate_protocol::index::{EntryKind, EntryState};
 use tidegate_protocol::library_sync::Fact;
@@ -12,6 +12,14 @@ use tidegate_storage::store::Change;
 use super::command::{ConduitChange, Fault, FaultCode, NewConduit, Reply};
 use super::conflicts::drop_spent;
 use super::{Core, CoreError, Step};
+
+/// Why a conduit was not created.
+pub(super) enum NotCreated {
+    /// An end is not known here; it may be on its way.
+    Unknown(Fault),
+    /// A rule, or what the command says.
+    Refused(Fault),
+}
 
 /// Owns the rules under which conduits come and go. Conduits themselves are rows of the replica; this holds
 /// nothing, so that there is nothing to get out of step.
@@ -76,10 +84,13 @@ impl Core {
         &mut self,
         step: &mut Step<'_>,
         new: NewConduit,
-    ) -> Result<Result<Reply, Fault>, CoreError> {
+    ) -> Result<Result<Reply, NotCreated>, CoreError> {
         let (source, target) = match (self.root_named(step, &new.source)?, self.root_named(step, &new.target)?) {
             (Ok(source), Ok(target)) => (source, target),
-            (Err(fault), _) | (_, Err(fault)) => return Ok(Err(fault)),
+            (Err(fault), _) | (_, Err(fault)) if fault.code == FaultCode::NoSuchName => {
+                return Ok(Err(NotCreated::Unknown(fault)));
+            }
+            (Err(fault), _) | (_, Err(fault)) => return Ok(Err(NotCreated::Refused(fault))),
         };
         let stamp = self.stamp(step)?;
         let mut settings = ConduitManager::defaults(&new, self.config.parallel_transfers, stamp);
@@ -94,10 +105,12 @@ impl Core {
             removed: Stamped::new(false, stamp),
         };
         if let Some(fault) = self.name_clash(step, &created)? {
-            return Ok(Err(fault));
+            return Ok(Err(NotCreated::Refused(fault)));
         }
-        if let Err(error) = self.check_conduit(step, &created)? {
-            return Ok(Err(refused(&error)));
+        match self.check_conduit(step, &created)? {
+            Ok(()) => {}
+            Err(error @ ConduitError::NotIndexed(_)) => return Ok(Err(NotCreated::Unknown(refused(&error)))),
+            Err(error) => return Ok(Err(NotCreated::Refused(refused(&error)))),
         }
         let id = created.id;
         step.put(vec![Change::fact(Fact::Conduit(Box::new(created)))])?;
@@ -105,7 +118,7 @@ impl Core {
         Ok(Ok(Reply::Conduit(Box::new(self.conduit_view(step, id)?))))
     }
 
-    fn check_conduit(&self, step: &Step<'_>, new: &Conduit) -> Result<Result<(), conduit::ConduitError>, CoreError> {
+    fn check_conduit(&self, step: &Step<'_>, new: &Conduit) -> Result<Result<(), ConduitError>, CoreError> {
         let mut indexed = Vec::new();
         for root in [&new.source, &new.target] {
             indexed.push((root.clone(), self.is_indexed(step, root)?));
@@ -186,11 +199,12 @@ impl Core {
         drop_spent(step)?;
         step.txn.drop_base(id)?;
         step.txn.set_baseline(id, None)?;
+        self.conduit_changed(step, id)?;
         Ok(Ok(Reply::Done))
     }
 }
 
-pub(super) fn refused(error: &conduit::ConduitError) -> Fault {
+pub(super) fn refused(error: &ConduitError) -> Fault {
     Fault::new(
         FaultCode::ConduitRule,
         "the conduit was refused; nothing was changed",

@@ -11,7 +11,7 @@ use tidegate_protocol::path::EntryPath;
 use tidegate_protocol::wire::{JobReport, Refusal, RefusalCode, Request, Response};
 use tidegate_storage::store::JobRecord;
 
-use super::command::{Fault, FaultCode, Reply};
+use super::command::{Fault, FaultCode, Reply, Started};
 use super::file_sync::ItemSkipped;
 use super::{Asked, Core, CoreError, Step};
 use crate::env::NetworkError;
@@ -86,6 +86,7 @@ impl Core {
     ) -> Result<(), CoreError> {
         let mut open: Vec<JobRecord> = step.jobs_of(conduit, number)?;
         open.retain(|record| record.spec.key.kind == kind && !is_over(record.state));
+        self.skip_clashing(step, conduit, &mut open)?;
         let first = open.iter().map(|record| record.spec.key.side).min();
         for record in open.into_iter().filter(|record| Some(record.spec.key.side) == first) {
             let key = record.spec.key;
@@ -320,8 +321,9 @@ const fn is_over(state: JobState) -> bool {
 /// The answer of a coordinator to another device.
 pub(super) fn coordinated(reply: Result<Reply, Fault>) -> Response {
     match reply {
-        Ok(Reply::Started(started)) => Response::Coordinated { generation: started.generation },
-        Ok(shown @ (Reply::Plan(_) | Reply::Why(_))) => {
+        Ok(Reply::Started(Started { generation: generation @ Some(_), .. })) => Response::Coordinated { generation },
+        // Nothing to do says what was left out, too.
+        Ok(shown @ (Reply::Plan(_) | Reply::Why(_) | Reply::Started(_))) => {
             let bytes = codec::encode(&shown);
             if bytes.len() > SHOWN_BYTES_MAX {
                 let why = "it is too large to be sent; it can be seen on the device that runs the conduit";

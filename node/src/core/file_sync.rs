@@ -15,6 +15,7 @@ use tidegate_protocol::file_sync::{
 use tidegate_protocol::id::{ConduitId, DeviceId, LocationId};
 use tidegate_protocol::path::EntryPath;
 
+use super::clash::Clash;
 use super::command::{Fault, FaultCode, Reply, Started};
 use super::dispatch::Dispatch;
 use super::events::Event;
@@ -171,7 +172,7 @@ impl Core {
                 &["tidegate status", "tidegate job list"],
             ))
         } else {
-            None
+            Clash::of(step, conduit)?.map(Clash::fault)
         };
         match fault {
             Some(fault) => self.answer(step, call.caller, Err(fault)),
@@ -197,6 +198,9 @@ impl Core {
         let Some(conduit) = step.txn.conduit(attempt.conduit)?.filter(|conduit| !conduit.removed.value) else {
             return self.give_up(step, attempt, None);
         };
+        if let Some(clash) = Clash::of(step, &conduit)? {
+            return self.fail_attempt(step, attempt, clash.fault());
+        }
         match attempt.purpose {
             Purpose::Plan(caller) => {
                 self.keep_plan(step, &conduit, &resolved.plan)?;
@@ -250,7 +254,8 @@ impl Core {
         if plan.is_empty() {
             self.agree(step, conduit, 0, resolved)?;
             let conflicts = plan.conflicts().len() as u64;
-            self.answer(step, call.caller, Ok(Reply::Started(Started { conduit: name, generation: None, conflicts })));
+            let started = Started { conduit: name, generation: None, conflicts, unread: plan.unread() };
+            self.answer(step, call.caller, Ok(Reply::Started(started)));
             return Ok(());
         }
         let approved = call.approve || step.txn.approval(&plan.id)?.is_some();
@@ -269,7 +274,7 @@ impl Core {
         }
         let number = self.open_generation(step, conduit, plan, None)?;
         step.keep_inputs(conduit.id, number, resolved)?;
-        let started = Started { conduit: name, generation: Some(number), conflicts: 0 };
+        let started = Started { conduit: name, generation: Some(number), conflicts: 0, unread: 0 };
         self.answer(step, call.caller, Ok(Reply::Started(started)));
         Ok(())
     }
@@ -301,9 +306,20 @@ impl Core {
             why,
             &["tidegate conduit show NAME", "tidegate location list"],
         );
+        self.fail_attempt(step, attempt, fault)
+    }
+
+    /// Ends an attempt without a plan.
+    pub(super) fn fail_attempt(
+        &mut self,
+        step: &mut Step<'_>,
+        attempt: Attempt,
+        fault: Fault,
+    ) -> Result<(), CoreError> {
         match attempt.purpose {
             Purpose::Plan(caller) | Purpose::Why(caller, _) => self.answer(step, Some(caller), Err(fault)),
             Purpose::Sync(call) => self.answer(step, call.caller, Err(fault)),
+            // What is left is not known, and nobody asks.
             Purpose::Verify(number) => self.close_unproven(step, attempt.conduit, number)?,
             Purpose::Undo(call) => step.out.push(Output::Reply { ticket: call.ticket, reply: Err(fault) }),
             Purpose::Heal => self.not_healed(attempt.conduit, &fault),
@@ -325,8 +341,11 @@ impl Core {
         attempt: Attempt,
         conduit: Option<&Conduit>,
     ) -> Result<(), CoreError> {
-        let fault = match (conduit, attempt.closed) {
-            (Some(conduit), Some(closed)) => self.gate_fault(step, conduit, &closed)?,
+        if matches!(&attempt.purpose, Purpose::Sync(call) if call.caller.is_none()) {
+            self.schedule_retry(step, attempt.conduit);
+        }
+        let fault = match (conduit, &attempt.closed) {
+            (Some(conduit), Some(closed)) => self.gate_fault(step, conduit, closed)?,
             (Some(_) | None, _) => Fault::new(
                 FaultCode::NoSuchName,
                 "the conduit was removed meanwhile; nothing was changed",
@@ -334,20 +353,7 @@ impl Core {
                 &["tidegate conduit list"],
             ),
         };
-        match attempt.purpose {
-            Purpose::Plan(caller) | Purpose::Why(caller, _) => self.answer(step, Some(caller), Err(fault)),
-            Purpose::Sync(call) => {
-                self.answer(step, call.caller, Err(fault));
-                if call.caller.is_none() {
-                    self.schedule_retry(step, attempt.conduit);
-                }
-            }
-            // Only a removed conduit ends a verification early. What is left is not known, and nobody asks.
-            Purpose::Verify(number) => self.close_unproven(step, attempt.conduit, number)?,
-            Purpose::Undo(call) => step.out.push(Output::Reply { ticket: call.ticket, reply: Err(fault) }),
-            Purpose::Heal => self.not_healed(attempt.conduit, &fault),
-        }
-        Ok(())
+        self.fail_attempt(step, attempt, fault)
     }
 
     /// Hands an answer to whoever called.

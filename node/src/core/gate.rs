@@ -15,6 +15,7 @@ use tidegate_protocol::path::EntryPath;
 use tidegate_protocol::wire::{Request, Response};
 use tidegate_storage::store::AuthorState;
 
+use super::clash::Clash;
 use super::evidence::owners;
 use super::file_sync::Purpose;
 use super::io::{Output, ResolveFacts, Resolved, Ticket};
@@ -110,6 +111,12 @@ impl Gate {
         }
     }
 
+    /// A number under which owners are asked.
+    pub(super) const fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
     /// The attempt that works on a conduit, if any.
     pub(super) fn of(&self, conduit: ConduitId) -> Option<&Attempt> {
         self.attempts.values().find(|attempt| attempt.conduit == conduit)
@@ -122,7 +129,7 @@ impl Core {
         if matches!(purpose, Purpose::Sync(_)) {
             self.bulk.forget(conduit);
         }
-        self.gate.next += 1;
+        let number = self.gate.number();
         let attempt = Attempt {
             conduit,
             purpose,
@@ -138,7 +145,7 @@ impl Core {
             closed: None,
             newer: BTreeSet::new(),
         };
-        self.gate.attempts.insert(self.gate.next, attempt);
+        self.gate.attempts.insert(number, attempt);
     }
 
     /// Another device wants evidence; it gets it when the own disk has been looked at, or says why not.
@@ -186,6 +193,7 @@ impl Core {
             i128::from(asked.asked.wall_ms) + i128::from(step.now.monotonic_ms - asked.asked.monotonic_ms) / 2;
         let offset_ms = (i128::from(head.wall_ms) - halfway) as i64;
         self.confirm(step, &head, offset_ms);
+        self.creations.heard(attempt, &head);
         if let Some(attempt) = attempt.and_then(|id| self.gate.attempts.get_mut(&id)) {
             let conduit = attempt.conduit;
             attempt.newer.remove(&asked.device);
@@ -290,6 +298,9 @@ impl Core {
         let view = self.gate_view(step, &attempt, &conduit)?;
         match gate::open(&view) {
             Ok(synced) => {
+                if let Some(clash) = Clash::of(step, &conduit)? {
+                    return self.fail_attempt(step, attempt, clash.fault());
+                }
                 let ticket = self.ticket();
                 attempt.resolving = Some(ticket);
                 let baseline = step.valid_baseline(&conduit)?;

@@ -17,9 +17,11 @@ mod audit;
 mod bulk;
 mod business;
 mod choices;
+mod clash;
 pub mod command;
 mod conduits;
 mod conflicts;
+mod creations;
 mod decisions;
 mod dispatch;
 mod draw;
@@ -68,6 +70,7 @@ use tidegate_storage::store::{Store, StoreError};
 use self::applying::Applying;
 use self::audit::AuditRoom;
 use self::bulk::Bulk;
+use self::creations::Creations;
 use self::draw::Draw;
 use self::file_sync::FileSyncService;
 use self::gate::Gate;
@@ -135,6 +138,7 @@ pub struct Core {
     library: LibrarySync,
     locations: Locations,
     gate: Gate,
+    creations: Creations,
     service: FileSyncService,
     applying: Applying,
     bulk: Bulk,
@@ -183,6 +187,7 @@ impl Core {
             library: LibrarySync::default(),
             locations: Locations::default(),
             gate: Gate::default(),
+            creations: Creations::default(),
             service: FileSyncService::default(),
             applying: Applying::default(),
             bulk: Bulk::default(),
@@ -236,6 +241,7 @@ impl Core {
             self.library.next_wake(),
             self.locations.next_wake(),
             self.gate.next_wake(),
+            self.creations.next_wake(),
             self.service.next_wake(),
             self.due.next_wake(),
             self.applying.next_wake(),
@@ -288,6 +294,7 @@ impl Core {
         self.tend_bulk(step)?;
         self.tend_trash(step)?;
         self.tend_audit(step)?;
+        self.tend_creations(step)?;
         self.tend_schedule(step)?;
         self.tend_service(step)?;
         self.tend_gate(step)?;

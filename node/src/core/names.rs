@@ -6,10 +6,14 @@
 use tidegate_protocol::file_sync::{Conduit, JobKey, Root};
 use tidegate_protocol::id::{DeviceId, Label};
 use tidegate_protocol::index::{Device, Location};
+use tidegate_protocol::limits::DEVICES_MAX;
 use tidegate_protocol::path::DirPath;
 
 use super::command::{Fault, FaultCode};
 use super::{Core, CoreError, Step};
+
+/// Members that are named where something is not known here.
+const NEWS_SHOWN_MAX: usize = 3;
 
 impl Core {
     pub(super) fn device_named(&self, step: &Step<'_>, name: &str) -> Result<Result<Device, Fault>, CoreError> {
@@ -39,18 +43,40 @@ impl Core {
         if device.is_none() && found.len() > 1 && found.iter().any(|l| l.owner == self.me) {
             found.retain(|l| l.owner == self.me);
         }
-        Ok(one(found, |_| true, "location", name, "tidegate location list"))
+        let found = one(found, |_| true, "location", name, "tidegate location list");
+        self.or_news(step, found)
     }
 
     pub(super) fn conduit_named(&self, step: &Step<'_>, name: &str) -> Result<Result<Conduit, Fault>, CoreError> {
         let conduits: Vec<Conduit> = step.txn.conduits()?.into_iter().filter(|c| !c.removed.value).collect();
-        Ok(one(
-            conduits,
-            |conduit| conduit.settings.name.value.as_str() == name || conduit.id.to_string() == name,
-            "conduit",
-            name,
-            "tidegate conduit list",
-        ))
+        let is_it = |conduit: &Conduit| conduit.settings.name.value.as_str() == name || conduit.id.to_string() == name;
+        self.or_news(step, one(conduits, is_it, "conduit", name, "tidegate conduit list"))
+    }
+
+    /// What names nothing here may be known elsewhere already.
+    fn or_news<T>(&self, step: &Step<'_>, found: Result<T, Fault>) -> Result<Result<T, Fault>, CoreError> {
+        match found {
+            Err(mut fault) => {
+                fault.next.extend(self.news_elsewhere(step)?);
+                Ok(Err(fault))
+            }
+            Ok(found) => Ok(Ok(found)),
+        }
+    }
+
+    /// The members of which not everything is known here, in words; the first few.
+    pub(super) fn news_elsewhere(&self, step: &Step<'_>) -> Result<Vec<String>, CoreError> {
+        let mut news = Vec::new();
+        for device in self.library.members.iter().take(DEVICES_MAX) {
+            let view = self.device_view(step, *device)?;
+            if !view.online {
+                news.push(format!("{} is offline, and what was added there since is not known here", view.name));
+            } else if !view.caught_up {
+                news.push(format!("news of {} are on their way; try again", view.name));
+            }
+        }
+        news.truncate(NEWS_SHOWN_MAX);
+        Ok(news)
     }
 
     /// `device:location[/dir]`.

@@ -14,6 +14,7 @@ use tidegate_protocol::wire::{JobControl, Refusal, RefusalCode, Response};
 use tidegate_storage::store::JobRecord;
 
 use super::applying::refuse;
+use super::clash::Clash;
 use super::{Core, CoreError, Step};
 
 /// The kind of job that an item belongs to.
@@ -87,6 +88,9 @@ impl Core {
         }
         if conduit.definition() > spec.definition || key.generation < step.txn.generation_seen(key.conduit)? {
             return Ok(Some(Refusal::new(RefusalCode::Fenced, "something newer of this conduit is known here")));
+        }
+        if let Some(clash) = Clash::of(step, conduit)? {
+            return Ok(Some(Refusal::new(RefusalCode::Disabled, clash.why)));
         }
         if !self.allows(step, peer, spec.target.location, key.kind.rights_needed())? {
             let why = "the location does not grant this to the device that asks";

@@ -9,7 +9,7 @@ use tidegate_protocol::wire::{Coordinate, JobControl, Refusal, RefusalCode, Requ
 use tidegate_storage::store::Change;
 
 use super::applying::refuse;
-use super::command::{Command, Fault, FaultCode, Reply};
+use super::command::{Command, Fault, FaultCode, Reply, Started};
 use super::file_sync::{Caller, Purpose, SyncCall};
 use super::io::{Output, Ticket};
 use super::undo::UndoCall;
@@ -64,6 +64,7 @@ impl Core {
             }
             Command::Replay { conduit, number } => return self.on_replay(step, ticket, &conduit, number),
             Command::Trash(ask) => return self.on_trash_command(step, ticket, ask),
+            Command::CreateConduit(new) => return self.on_create(step, ticket, new),
             other => self.at_once(step, other)?,
         };
         step.out.push(Output::Reply { ticket, reply: answer });
@@ -143,7 +144,6 @@ impl Core {
                 Ok(Ok(Reply::Location(Box::new(self.location_view(step, &location, false)?))))
             }
             Command::RemoveLocation(name) => self.remove_location(step, &name),
-            Command::CreateConduit(new) => self.create_conduit(step, new),
             Command::Conduit(name) => {
                 let conduit = named!(self.conduit_named(step, &name));
                 Ok(Ok(Reply::Conduit(Box::new(self.conduit_view(step, conduit.id)?))))
@@ -163,7 +163,8 @@ impl Core {
                 let conduit = named!(self.conduit_named(step, &conduit));
                 self.generation_view(step, &conduit, number)
             }
-            Command::Plan { .. }
+            Command::CreateConduit(_)
+            | Command::Plan { .. }
             | Command::Why { .. }
             | Command::ConflictContent { .. }
             | Command::ResolveConflict { .. }
@@ -384,8 +385,12 @@ impl Core {
             Some(Asked::Coordinate(ticket, name)) => {
                 let reply = match result {
                     Ok(Response::Coordinated { generation }) => {
-                        Ok(Reply::Started(super::command::Started { conduit: name, generation, conflicts: 0 }))
+                        Ok(Reply::Started(Started { conduit: name, generation, conflicts: 0, unread: 0 }))
                     }
+                    Ok(Response::Shown(bytes)) => match shown(&bytes) {
+                        Ok(Reply::Started(started)) => Ok(Reply::Started(Started { conduit: name, ..started })),
+                        Ok(_) | Err(_) => Err(self.remote_fault(Ok(Response::Shown(bytes)))),
+                    },
                     other => Err(self.remote_fault(other)),
                 };
                 step.out.push(Output::Reply { ticket, reply });
@@ -393,7 +398,10 @@ impl Core {
             }
             Some(Asked::Shown(ticket)) => {
                 let reply = match result {
-                    Ok(Response::Shown(bytes)) => shown(&bytes),
+                    Ok(Response::Shown(bytes)) => match shown(&bytes) {
+                        Ok(reply @ (Reply::Plan(_) | Reply::Why(_))) => Ok(reply),
+                        Ok(_) | Err(_) => Err(self.remote_fault(Ok(Response::Shown(bytes)))),
+                    },
                     other => Err(self.remote_fault(other)),
                 };
                 step.out.push(Output::Reply { ticket, reply });
@@ -497,14 +505,9 @@ fn purpose(what: Coordinate, caller: Caller) -> (Purpose, u64) {
     }
 }
 
-/// What a coordinator answered to be shown: a plan or an explanation, and nothing else.
-fn shown(bytes: &[u8]) -> Result<Reply, Fault> {
-    match codec::decode::<Reply>(bytes) {
-        Ok(reply @ (Reply::Plan(_) | Reply::Why(_))) => Ok(reply),
-        Ok(_) | Err(_) => {
-            Err(super::dispatch::fault_of(&Refusal::new(RefusalCode::Malformed, "an answer to something else")))
-        }
-    }
+/// What a coordinator answered to be shown.
+fn shown(bytes: &[u8]) -> Result<Reply, codec::DecodeError> {
+    codec::decode(bytes)
 }
 
 fn taken(name: &Label, why: &str) -> Fault {

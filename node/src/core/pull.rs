@@ -389,6 +389,7 @@ impl Core {
             }
             self.schedule_now(step, conduit.id);
         }
+        self.forget_clashing(step)?;
         let theirs = step.txn.locations()?.into_iter().filter(|location| location.owner == author);
         self.locations.changed.extend(theirs.map(|location| location.id));
         self.library.devices_changed = true;
@@ -408,7 +409,7 @@ impl Core {
             step.say_fact(fact, &by)?;
         }
         for conduit in news.conduits {
-            self.schedule_now(step, conduit);
+            self.conduit_changed(step, conduit)?;
         }
         self.locations.changed.extend(news.touched);
         if news.facts.is_empty() { Ok(()) } else { drop_spent(step) }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use tidegate_protocol::file_sync::{Conduit, JobState, Schedule};
+use tidegate_protocol::file_sync::{Conduit, JobState, Schedule, conduit};
 use tidegate_protocol::id::ConduitId;
 
 use super::file_sync::{Purpose, SyncCall};
@@ -74,7 +74,8 @@ impl Core {
         if changed.is_empty() && !due {
             return Ok(());
         }
-        for conduit in step.txn.conduits()? {
+        let all = step.txn.conduits()?;
+        for conduit in &all {
             let settings = &conduit.settings;
             let active = !conduit.removed.value && settings.enabled.value && !settings.paused.value;
             if conduit.coordinator() != self.me || !active {
@@ -113,7 +114,8 @@ impl Core {
                 }
                 Schedule::Instant { .. } | Schedule::Manual => self.due.at_ms.remove(&conduit.id),
             };
-            if !busy {
+            // One that clashes is due again when the other one is removed.
+            if !busy && conduit::clash(conduit, &all).is_none() {
                 self.due.stirred_ms.remove(&conduit.id);
                 let call = SyncCall { caller: None, plan: None, approve: false };
                 self.attempt(step, conduit.id, Purpose::Sync(call), Some(GATE_WAIT_MS));

@@ -141,20 +141,25 @@ impl Core {
         Ok(())
     }
 
-    /// Whether an undo came to its end, by the law that made it.
+    /// Whether an undo came to its end, by the law that made it. Of what the fresh resolve left out, `unproven` paths, nothing
+    /// is known.
     pub(super) fn on_verify_undo(
         &mut self,
         step: &mut Step<'_>,
         conduit: &Conduit,
-        number: u64,
-        undone: u64,
+        (number, undone): (u64, u64),
+        unproven: u64,
     ) -> Result<(), CoreError> {
         use tidegate_protocol::file_sync::Verification;
         let ops = self.undo_of(step, conduit, undone)?.0.operations;
-        let remaining = [&ops.source_to_target, &ops.target_to_source]
+        let left = [&ops.source_to_target, &ops.target_to_source]
             .iter()
             .map(|ops| (ops.copies.len() + ops.deletes.len()) as u64)
-            .sum();
+            .sum::<u64>();
+        let remaining = left + unproven;
+        if let Some(open) = self.service.open.get_mut(&conduit.id) {
+            open.generation.totals.skipped += unproven;
+        }
         let status = if remaining == 0 { Verification::Verified } else { Verification::Failed { remaining } };
         self.close(step, conduit.id, number, status)?;
         Ok(())

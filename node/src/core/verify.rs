@@ -85,7 +85,7 @@ impl Core {
         let plan = &resolved.plan;
         self.push_status(step, conduit.id, Verification::WaitingLibrarySync)?;
         if let Some(undone) = step.undoes(conduit.id, number)? {
-            return self.on_verify_undo(step, conduit, number, undone);
+            return self.on_verify_undo(step, conduit, (number, undone), plan.in_use() + plan.unread());
         }
         if self.record_decisions(step, conduit, plan)? {
             self.attempt(step, conduit.id, Purpose::Verify(number), None);

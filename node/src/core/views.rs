@@ -10,6 +10,7 @@ use tidegate_protocol::index::{DeviceState, EntryKind, Location, UnknownCause};
 use tidegate_protocol::library_sync::{GateClosed, GateReason, RootState, SignedHead, Unsettled};
 use tidegate_protocol::path::{DirPath, EntryPath};
 
+use super::clash::Clash;
 use super::command::{
     ConduitView, DeviceView, Fault, FaultCode, GenerationView, ItemView, JobView, LocationView, PlanView, ProgressView,
     Reply, Statistics, StatusView,
@@ -156,8 +157,10 @@ impl Core {
             Some(plan) => step.txn.plan_rest(plan)?.map(|rest| (plan.short(), rest.halts)),
             None => None,
         };
+        let refused = if conduit.removed.value { None } else { Clash::of(step, &conduit)?.map(Clash::view) };
         let state = match (&running, &held, self.gate.of(id)) {
             (Some(running), _, _) => running.phase.clone(),
+            (None, _, _) if refused.is_some() => "refused".to_owned(),
             (None, Some(_), _) => "held".to_owned(),
             (None, None, Some(_)) => "waiting".to_owned(),
             (None, None, None) if self.bulk.waits(id) => "waiting".to_owned(),
@@ -184,6 +187,7 @@ impl Core {
             last: step.txn.generations(id, 1)?.pop(),
             verified_ms: step.verified_ms(id)?,
             held,
+            refused,
             unread: unread(step, id)?,
             conflicts: self.open_conflicts(step, &conduit)?,
             statistics,

@@ -11,7 +11,7 @@ use tidegate_storage::disk::{FileSystem, RenameMode, RootDir, TreePath};
 
 use crate::api::document::{Check, CheckState};
 use crate::config::{Settings, Watcher};
-use crate::core::command::LocationView;
+use crate::core::command::{ConduitView, LocationView, StatusView};
 use crate::format::{bytes, number};
 
 /// Socket buffer that carries a fast link, in bytes.
@@ -23,15 +23,17 @@ const FIRST_RELEASE_S: u64 = 1_767_225_600;
 pub(super) async fn look(
     state: &Path,
     settings: &Settings,
-    locations: &[LocationView],
+    status: Option<&StatusView>,
     listen: SocketAddr,
 ) -> Vec<Check> {
+    let (locations, conduits) = status.map_or((&[][..], &[][..]), |status| (&status.locations, &status.conduits));
     let here: Vec<&LocationView> = locations.iter().filter(|location| location.here).collect();
     let mut checks =
         vec![key(state), clock(), watches(settings, &here), udp_buffer(), listening(listen), state_space(state)];
     for location in here {
         checks.extend(root(location, settings.min_free).await);
     }
+    checks.extend(conduits.iter().filter_map(refused));
     checks
 }
 
@@ -108,6 +110,14 @@ fn listening(listen: SocketAddr) -> Check {
         return check("listen", CheckState::Warn, format!("{listen}: this machine alone can reach it"), Some(next));
     }
     check("listen", CheckState::Ok, format!("UDP and TCP {listen}"), None)
+}
+
+/// A conduit that exists and never runs, until a person has decided between two.
+fn refused(conduit: &ConduitView) -> Option<Check> {
+    let refused = conduit.refused.as_ref()?;
+    let next = format!("tidegate conduit remove {}, or: tidegate conduit remove {}", refused.name, refused.older);
+    let found = format!("it does not run: {}", refused.why);
+    Some(check(format!("conduit {}", conduit.name), CheckState::Warn, found, Some(next)))
 }
 
 fn state_space(state: &Path) -> Check {

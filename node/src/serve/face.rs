@@ -134,11 +134,11 @@ impl Face for NodeFace {
 
     fn doctor(&self) -> BoxFuture<'_, Vec<Check>> {
         async move {
-            let locations = match self.handle.command(Command::Status).await {
-                Ok(Reply::Status(status)) => status.locations,
-                _ => Vec::new(),
+            let status = match self.handle.command(Command::Status).await {
+                Ok(Reply::Status(status)) => Some(status),
+                _ => None,
             };
-            doctor::look(&self.parts.state, &self.parts.settings, &locations, self.network.local_addr()).await
+            doctor::look(&self.parts.state, &self.parts.settings, status.as_deref(), self.network.local_addr()).await
         }
         .boxed()
     }

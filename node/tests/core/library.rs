@@ -1,8 +1,9 @@
 //! Keeping replicas level: pairing, gossip or none, lines, partitions, rest.
 
-use tidegate::core::command::{Command, Reply};
+use tidegate::core::command::{Command, ConduitChange, FaultCode, NewConduit, Reply};
+use tidegate_protocol::file_sync::SyncMode;
 
-use crate::harness::{A, B, C, World, id, label};
+use crate::harness::{A, B, C, LostInput, World, id, label};
 
 #[test]
 fn pairing_makes_two_libraries_one() {
@@ -188,4 +189,49 @@ fn a_device_without_a_watcher_is_looked_at_when_asked() {
     world.trace.clear();
     world.run_for(120_000);
     assert!(world.trace.iter().all(|(_, what)| what == "publish" || what == "ask Heads"), "{}", world.tail());
+}
+
+/// A conduit from A's `src` to a location of B that is being added.
+fn to_new() -> Command {
+    let (source, target) = ("A:src".to_owned(), "B:new".to_owned());
+    let change = ConduitChange::default();
+    Command::CreateConduit(NewConduit { name: label("docs"), source, target, mode: SyncMode::Mirror, change })
+}
+
+#[test]
+fn a_conduit_is_created_to_a_location_of_which_the_row_is_on_its_way() {
+    let mut world = World::new(2);
+    world.pair(A, B);
+    world.locate(A, "src");
+    world.run_for(5_000);
+    world.gossip = false;
+    world.locate(B, "new");
+    world.tell(A, to_new());
+    let fault = world.refused(A, Command::Conduit("nothing".to_owned()));
+    World::is(&fault, FaultCode::NoSuchName, "no name or id matches");
+}
+
+#[test]
+fn a_conduit_to_a_location_that_is_not_there_says_who_may_know_of_it() {
+    let mut world = World::new(2);
+    world.pair(A, B);
+    world.locate(A, "src");
+    world.run_for(5_000);
+    let began_ms = world.now_ms;
+    let fault = world.refused(A, to_new());
+    World::is(&fault, FaultCode::NoSuchName, "no name or id matches");
+    assert!(!fault.why.contains("offline") && world.now_ms < began_ms + 1_000, "B has said that there is none");
+    world.halt(B);
+    let fault = world.refused(A, to_new());
+    World::is(&fault, FaultCode::NoSuchName, "B is offline, and what was added there since is not known here");
+    let fault = world.refused(A, Command::Conduit("docs".to_owned()));
+    assert!(fault.next.iter().any(|next| next.contains("B is offline")), "{fault:?}");
+    // What has nothing to do with B is refused as before.
+    world.boot(B);
+    world.run_for(5_000);
+    world.nodes[A].lost = Some(LostInput::Rows);
+    world.locate(B, "new");
+    let began_ms = world.now_ms;
+    world.refused(A, to_new());
+    assert!(world.now_ms < began_ms + 11_000, "it waits as long as for an answer");
 }

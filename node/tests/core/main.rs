@@ -7,6 +7,7 @@
 mod audit;
 mod bulk;
 mod busy;
+mod clash;
 mod crash;
 mod events;
 mod files;

@@ -5,7 +5,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-pub use rules::{ConduitError, SettingError, check, check_settings};
+pub use rules::{Clash, ConduitError, SettingError, check, check_settings, clash};
 
 use serde::{Deserialize, Serialize};
 

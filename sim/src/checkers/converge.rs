@@ -49,7 +49,8 @@ fn find(scene: &dyn Scene) -> Vec<Violation> {
     wrong
 }
 
-/// Whether a conduit is expected to be in step: both owners take part, it runs by itself, and no guard holds it.
+/// Whether a conduit is expected to be in step: both owners take part, it runs by itself, no guard holds it, and no older
+/// conduit keeps it waiting for a person.
 fn is_live(scene: &dyn Scene, conduit: &ConduitPlan) -> bool {
     let plan = scene.plan();
     let ends = [&conduit.source, &conduit.target];
@@ -67,7 +68,8 @@ fn is_live(scene: &dyn Scene, conduit: &ConduitPlan) -> bool {
         && here.is_some_and(|fact| {
             let settings = &fact.settings;
             let by_itself = settings.schedule.value != tidegate_protocol::file_sync::Schedule::Manual;
-            by_itself && settings.enabled.value && !settings.paused.value && !fact.removed.value
+            let may_run = tidegate_protocol::file_sync::conduit::clash(fact, &found).is_none();
+            by_itself && may_run && settings.enabled.value && !settings.paused.value && !fact.removed.value
         })
 }
 

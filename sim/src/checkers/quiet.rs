@@ -1,9 +1,10 @@
 //! QUIET: at rest nothing is written, and nothing is sent but heartbeats and what schedules ask for.
 //!
 //! Once the world has come to rest it is watched for some minutes more: no node may touch a disk, no device may write
-//! a row, and frames stay below what heartbeats between all pairs and runs that find nothing need.
+//! a row, and frames stay below what heartbeats between all pairs and runs that find nothing need. A conduit that runs at an
+//! interval may agree to what others have brought in step only then, and keep the texts of it for merges, once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_protocol::file_sync::Schedule;
 
@@ -26,6 +27,8 @@ pub(super) struct Quiet {
     /// When rest began, and what each device had used until then.
     since: Option<(Millis, BTreeMap<usize, Usage>)>,
     told: bool,
+    /// Texts that were kept meanwhile, and what was done to each: device, deed, path.
+    kept: BTreeSet<(usize, String, Vec<u8>)>,
 }
 
 impl Quiet {
@@ -47,6 +50,11 @@ impl Invariant for Quiet {
         }
         let found = match seen {
             Seen::Disk { device, change, .. } if change.who == Actor::Node => {
+                let is_text = text(&change.path).contains("/.tidegate/base");
+                let deed = (*device, format!("{:?}", change.deed), change.path.clone());
+                if is_text && self.kept.insert(deed) {
+                    return;
+                }
                 Some((*device, "disk", format!("at rest, the node did {:?} to {}", change.deed, text(&change.path))))
             }
             Seen::Said { device, said: Said::State(state) } => {

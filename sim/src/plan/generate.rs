@@ -115,9 +115,11 @@ fn locations(draw: &mut Stream, profile: &Profile, plan: &mut Plan) {
     }
 }
 
-/// Conduits that the rules allow: every location is written by one mirror at most, and nothing goes in circles.
+/// Conduits that the rules allow: nothing but one mirror writes where a mirror does, and nothing goes in circles. They are
+/// created in one moment on several devices, none of which could say no to what it has not heard of.
 fn conduits(draw: &mut Stream, profile: &Profile, plan: &mut Plan) {
     let owner = |plan: &Plan, at: usize| plan.device(&plan.locations[at].device).expect("it was made for a device");
+    let mut mirrored = BTreeSet::new();
     for device in 1..plan.devices.len() {
         // One stream each, so that a device more does not change the links among the others.
         let mut draw = draw.below_key(device as u64);
@@ -125,7 +127,7 @@ fn conduits(draw: &mut Stream, profile: &Profile, plan: &mut Plan) {
         let targets: Vec<usize> = (0..plan.locations.len()).filter(|at| owner(plan, *at) == device).collect();
         for target in targets {
             let source = below[draw.index(below.len())];
-            let both = draw.below(100) < profile.bidirectional_percent;
+            let both = draw.below(100) < profile.bidirectional_percent && !mirrored.contains(&source);
             if !both && draw.chance(800_000) {
                 plan.locations[target].files.clear();
             }
@@ -135,6 +137,9 @@ fn conduits(draw: &mut Stream, profile: &Profile, plan: &mut Plan) {
                 (false, true) => SyncMode::Selective,
                 (false, false) => SyncMode::Mirror,
             };
+            if mode == SyncMode::Mirror {
+                mirrored.insert(target);
+            }
             conduit(&mut draw, (source, target), mode, profile, plan);
         }
     }
@@ -467,6 +472,23 @@ mod tests {
                 assert_eq!(plan, generate(seed, name, &profile));
                 let read = crate::story::read(&plan.to_string()).unwrap_or_else(|e| panic!("{name} {seed}: {e}"));
                 assert_eq!(read, plan, "{name} {seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_plan_has_conduits_that_the_rules_refuse_together() {
+        for (name, text) in BUILT_IN {
+            let profile = Profile::parse(text).unwrap();
+            for seed in 0..50 {
+                let plan = generate(seed, name, &profile);
+                let mirrors = plan.conduits.iter().filter(|c| c.mode == SyncMode::Mirror);
+                let writes =
+                    |c: &ConduitPlan, end: &End| c.target == *end || (!c.mode.is_one_way() && c.source == *end);
+                for mirror in mirrors {
+                    let writers = plan.conduits.iter().filter(|c| writes(c, &mirror.target));
+                    assert_eq!(writers.count(), 1, "{name} {seed}: {}", mirror.target);
+                }
             }
         }
     }

@@ -1,4 +1,8 @@
-//! The rules under which a conduit may be created and set, from the definitions alone.
+//! The rules under which a conduit may be created, run and set, from the definitions alone.
+//!
+//! They are asked where a conduit is created ([`check`]). Two devices may each create one of two conduits that clash before they
+//! hear of one another; so every device asks them of conduits that exist, too ([`clash`]), and all of them alike let the older
+//! one run.
 
 use super::{Conduit, ConduitSettings, Root, Schedule, SyncMode};
 use crate::file_sync::{LimitError, Side};
@@ -32,7 +36,7 @@ pub enum ConduitError {
     #[error("{0} mirrors into the same or a nested target")]
     SharedMirrorTarget(Label),
     /// Another conduit writes into a mirror's target.
-    #[error("{0} and the new conduit would write into the same directories, and one of them is a mirror")]
+    #[error("{0} would write into the same directories, and one of the two is a mirror")]
     MirrorTargetWritten(Label),
     /// The new conduit would close a cycle that holds a one-way conduit.
     #[error("it would close a cycle that runs through a one-way conduit")]
@@ -89,12 +93,41 @@ pub fn check(new: &Conduit, existing: &[Conduit], is_indexed: impl Fn(&Root) -> 
     if is_inside_node(&new.source) || is_inside_node(&new.target) {
         return Err(ConduitError::InternalPath);
     }
-    check_pairs(new, &others)?;
-    check_mirror_targets(new, &others)?;
-    if closes_one_way_cycle(new, &others) {
+    check_beside(new, &others)?;
+    Ok(check_settings(&new.settings)?)
+}
+
+/// What keeps a conduit that exists from running.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clash<'a> {
+    /// The rule that refuses it.
+    pub rule: ConduitError,
+    /// The older conduit beside which it is refused; where it takes several, the last of them.
+    pub older: &'a Conduit,
+}
+
+/// Whether the rules refuse a conduit beside an older one: by when they were created, then by id.
+///
+/// As on creation, what is disabled or paused counts, and what is removed does not: the later one may run when the older is
+/// gone. Devices that know of the same conduits, in whatever order, answer alike.
+pub fn clash<'a>(conduit: &Conduit, existing: &'a [Conduit]) -> Option<Clash<'a>> {
+    let age = |conduit: &Conduit| (conduit.created, conduit.id);
+    let mut older: Vec<&Conduit> = existing.iter().filter(|c| !c.removed.value && age(c) < age(conduit)).collect();
+    older.sort_by_key(|conduit| age(conduit));
+    (0..older.len()).find_map(|last| {
+        let rule = check_beside(conduit, &older[..=last]).err()?;
+        Some(Clash { rule, older: older[last] })
+    })
+}
+
+/// The rules about conduits beside one another.
+fn check_beside(new: &Conduit, others: &[&Conduit]) -> Result<(), ConduitError> {
+    check_pairs(new, others)?;
+    check_mirror_targets(new, others)?;
+    if closes_one_way_cycle(new, others) {
         return Err(ConduitError::OneWayCycle);
     }
-    Ok(check_settings(&new.settings)?)
+    Ok(())
 }
 
 /// Checks settings against their bounds, on creation and on every later change.

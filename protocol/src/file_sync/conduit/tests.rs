@@ -1,5 +1,7 @@
 //! The rules as tables: conduits as `MODE DEVICE:dir DEVICE:dir`, created one after the other.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::file_sync::Side;
 use crate::time::{Stamp, Stamped};
@@ -111,6 +113,104 @@ fn removed_conduits_and_the_conduit_itself_do_not_count() {
     assert_eq!(check(&conduit("mirror A:x B:x", 2), &[old], |_| true), Ok(()));
     let same = conduit("mirror A:x B:x", 3);
     assert_eq!(check(&same, std::slice::from_ref(&same), |_| true), Ok(()));
+}
+
+/// Each created a moment after the one before.
+fn in_turn(conduits: &[&str]) -> Vec<Conduit> {
+    let made = conduits.iter().enumerate().map(|(at, text)| {
+        let created = Stamp { ms: at as u64 + 1, ..Stamp::zero(device('A')) };
+        Conduit { created, ..conduit(text, at + 1) }
+    });
+    made.collect()
+}
+
+/// The older one that keeps each from running, by their places in the list.
+fn clashes(conduits: &[Conduit]) -> Vec<Option<usize>> {
+    let place = |found: &Clash<'_>| conduits.iter().position(|c| c.id == found.older.id).unwrap();
+    conduits.iter().map(|conduit| clash(conduit, conduits).as_ref().map(place)).collect()
+}
+
+#[test]
+fn of_two_that_clash_the_older_one_runs() {
+    let cases: &[(&[&str], &[Option<usize>])] = &[
+        (&["mirror A:x B:x"], &[None]),
+        (&["mirror A:x B:x", "mirror B:x C:x"], &[None, None]),
+        (&["mirror A:x B:x", "both A:x B:x"], &[None, Some(0)]),
+        (&["mirror A:x B:x", "selective B:x A:x"], &[None, Some(0)]),
+        (&["both B:x C:x", "mirror A:x B:x"], &[None, Some(0)]),
+        (&["mirror A:x B:x", "mirror C:x B:x/in", "both B:x D:x"], &[None, Some(0), Some(0)]),
+        // What does not run itself forbids all the same, as it does on creation.
+        (&["mirror A:x B:x", "both B:x C:x", "mirror D:x C:x"], &[None, Some(0), Some(1)]),
+        // It takes all of a cycle; the last of the others is the one that is named.
+        (&["mirror A:x B:x", "both D:x E:x", "mirror B:x C:x", "mirror C:x A:x"], &[None, None, None, Some(2)]),
+    ];
+    for (conduits, expected) in cases {
+        assert_eq!(clashes(&in_turn(conduits)), *expected, "{conduits:?}");
+    }
+}
+
+#[test]
+fn the_later_one_runs_when_the_older_is_removed_and_not_when_it_rests() {
+    let mut conduits = in_turn(&["both B:x C:x", "mirror A:x B:x"]);
+    conduits[0].settings.enabled.value = false;
+    conduits[0].settings.paused.value = true;
+    assert_eq!(clashes(&conduits), [None, Some(0)]);
+    conduits[0].removed.value = true;
+    assert_eq!(clashes(&conduits), [None, None]);
+}
+
+#[test]
+fn the_id_decides_between_two_of_one_moment() {
+    let [mut one, mut other]: [Conduit; 2] = in_turn(&["both B:x C:x", "mirror A:x B:x"]).try_into().unwrap();
+    other.created = one.created;
+    assert_eq!(clashes(&[one.clone(), other.clone()]), [None, Some(0)]);
+    std::mem::swap(&mut one.id, &mut other.id);
+    assert_eq!(clashes(&[one, other]), [Some(1), None]);
+}
+
+/// Some conduits between four directories, in the order in which they were created.
+fn drawn() -> impl Strategy<Value = Vec<Conduit>> {
+    let mode = prop::sample::select(vec!["mirror", "both", "selective"]);
+    let end = || prop::sample::select(vec!["A:x", "B:x", "B:x/in", "C:x", "D:x"]);
+    let one = (mode, end(), end(), any::<bool>(), 0u64..6);
+    prop::collection::vec(one, 1..7).prop_map(|all| {
+        let made = all.into_iter().enumerate().map(|(at, (mode, source, target, removed, ms))| {
+            let mut conduit = conduit(&format!("{mode} {source} {target}"), at);
+            conduit.created = Stamp { ms, ..conduit.created };
+            conduit.removed.value = removed && at % 3 == 0;
+            conduit
+        });
+        made.filter(|c| !c.source.overlaps(&c.target)).collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn devices_agree_on_what_runs_whatever_they_heard_first(
+        (conduits, shuffled) in drawn().prop_flat_map(|all| (Just(all.clone()), Just(all).prop_shuffle())),
+    ) {
+        for conduit in &conduits {
+            let (here, there) = (clash(conduit, &conduits), clash(conduit, &shuffled));
+            prop_assert_eq!(&here, &there);
+            prop_assert_eq!(clash(conduit, std::slice::from_ref(conduit)), None);
+            let older: Vec<Conduit> =
+                conduits.iter().filter(|c| (c.created, c.id) < (conduit.created, conduit.id)).cloned().collect();
+            let created_last = check(conduit, &older, |_| true);
+            prop_assert_eq!(here.is_some(), created_last.is_err(), "{:?}", created_last);
+        }
+    }
+
+    #[test]
+    fn without_the_older_one_a_clash_is_over_or_with_a_younger_one(conduits in drawn()) {
+        for conduit in &conduits {
+            let Some(found) = clash(conduit, &conduits) else { continue };
+            let (id, age) = (found.older.id, (found.older.created, found.older.id));
+            let mut left = conduits.clone();
+            left.iter_mut().find(|c| c.id == id).unwrap().removed.value = true;
+            let next = clash(conduit, &left);
+            prop_assert!(next.is_none_or(|next| (next.older.created, next.older.id) > age));
+        }
+    }
 }
 
 #[test]

@@ -30,6 +30,7 @@ impl Merge<'_> {
             Fate::Hold => self.hold(node, Kept::Quietly),
             Fate::Agree(version, file) => {
                 self.stay(node, Kept::Quietly);
+                let version = self.put_over(node, version);
                 for side in Side::BOTH {
                     self.settle(side, node, &place, &version, file);
                 }
@@ -142,10 +143,12 @@ impl Merge<'_> {
         if node.entry(side).is_some() && expect != PreImage::Directory {
             self.need(loser);
         }
+        let version = if node.kind(side).is_some() { self.put_over(node, version) } else { version };
         self.settle(side, node, place, &version, file);
         let path = place.at[now].clone();
         let Some(kind) = node.kind(side) else {
             if node.entry(loser).is_some() {
+                let version = self.gone(node, loser, version);
                 self.delete(loser, Item { path, expect, action: Action::Remove { version } });
             }
             return;
@@ -185,6 +188,7 @@ impl Merge<'_> {
     fn leave(&mut self, node: &Node, place: &Place, leave: Leave) {
         let Leave { side, version, made_again } = leave;
         let (own, other) = (place.at[side as usize].clone(), place.at[side.other() as usize].clone());
+        let version = self.gone(node, side, version);
         let remove = Action::RemoveDirectory { version: version.clone() };
         let removed = Item { path: own.clone(), expect: PreImage::Directory, action: remove };
         let told = self.tombstone(side.other(), node, other.clone(), &version);
@@ -216,7 +220,7 @@ impl Merge<'_> {
     /// A directory of the source that is not selected itself.
     fn wrap(&mut self, node: &Node, place: &Place) {
         let [source, target] = place.at.clone();
-        let version = node.version(Side::Source).clone();
+        let version = self.put_over(node, node.joined());
         let deletes_before = self.found.on(Side::Target).deletes.len();
         let has = Side::BOTH.map(|side| node.is_directory(side));
         let mut frame = Frame::new(node.key.clone(), has, Inside::Law);
@@ -230,7 +234,7 @@ impl Merge<'_> {
             let expect = node.kind(Side::Target).map_or(Some(PreImage::Absent), PreImage::of);
             let Some(expect) = expect else { return };
             let otherwise = is_leaf(&expect).then(|| {
-                let action = Action::Remove { version: node.joined() };
+                let action = Action::Remove { version: self.gone(node, Side::Target, node.joined()) };
                 Item { path: target.clone(), expect: expect.clone(), action }
             });
             let make = Item { path: target, expect, action: Action::MakeDirectory { version } };
@@ -248,8 +252,9 @@ impl Merge<'_> {
 
     fn discard(&mut self, node: &Node, place: &Place) {
         if let Some(expect) = node.kind(Side::Target).and_then(PreImage::of) {
-            let (path, action) = (place.at[1].clone(), Action::Remove { version: node.joined() });
-            self.delete(Side::Target, Item { path, expect, action });
+            let version = self.gone(node, Side::Target, node.joined());
+            let item = Item { path: place.at[1].clone(), expect, action: Action::Remove { version } };
+            self.delete(Side::Target, item);
         }
     }
 
@@ -330,7 +335,22 @@ impl Merge<'_> {
         self.copy(Side::Target, Item { path: to, expect: PreImage::Absent, action });
     }
 
-    /// All events of a name and a new one: of a deletion that a decision made.
+    /// The version of a tombstone on `side`: later than what is removed there. Where no end has seen a later event, as when a
+    /// mirror clears what only its target has, the removal is an event of the conduit: a tombstone of the very version that
+    /// the entry had is an eviction, and no other conduit would follow it, nor bring the entry back.
+    fn gone(&self, node: &Node, side: Side, version: Version) -> Version {
+        if node.version(side).covers(&version) { self.stamped(node) } else { version }
+    }
+
+    /// The version of what a one-way conduit puts on its target. Where that end's own events are later, what the source has is
+    /// put over them by an event of the conduit: other conduits have carried that version on already, with what it named.
+    fn put_over(&self, node: &Node, version: Version) -> Version {
+        let covers = |side: Side| node.version(side).covers(&version);
+        let is_overruled = self.is_one_way() && covers(Side::Target) && !covers(Side::Source);
+        if is_overruled { self.stamped(node) } else { version }
+    }
+
+    /// All events of a name and a new one: of what a decision made.
     fn stamped(&self, node: &Node) -> Version {
         let mut version = node.joined();
         version.bump(self.view.conduit.actor(), 0);

@@ -236,3 +236,37 @@ fn a_directory_that_holds_what_is_replaced_stays() {
     assert_eq!(shown(&net.plan(0)), ["T: install d/e over file"]);
     assert_eq!(net.settle(), Some(1));
 }
+
+#[test]
+fn what_a_one_way_conduit_puts_over_later_events_is_carried_on() {
+    for (mode, strategy) in
+        [(SyncMode::Selective, ConflictStrategy::SourceWins), (SyncMode::Mirror, ConflictStrategy::default())]
+    {
+        // The user of the last device; the first one's conduit comes after the news of it, or before.
+        for edits in [&["-p/a"][..], &["-p"], &["p/a=1@9"], &["p/a=1x"], &["p/a=2"], &["-p/b/c", "p/b/d=4"]] {
+            let both = (1, 2, SyncMode::Bidirectional, ConflictStrategy::default());
+            let mut net = Net::new(3, &[(0, 1, mode, strategy), both]);
+            edit(&mut net, 0, &["p/a=1", "p/b/c=2"]);
+            select(&mut net, chosen(&[""], &[]));
+            net.settle().expect("a first copy");
+            edit(&mut net, 2, edits);
+            net.settle().unwrap_or_else(|| panic!("{mode:?} {edits:?} does not come to rest"));
+            assert_eq!(net.shown(1), net.shown(2), "{mode:?} {edits:?}");
+        }
+    }
+}
+
+#[test]
+fn what_a_one_way_conduit_removes_of_its_own_accord_is_removed_elsewhere() {
+    let links = [
+        (1, 2, SyncMode::Bidirectional, ConflictStrategy::default()),
+        (0, 1, SyncMode::Mirror, ConflictStrategy::default()),
+    ];
+    let mut net = Net::new(3, &links);
+    edit(&mut net, 0, &["kept=1"]);
+    edit(&mut net, 1, &["d/e/gone=2", "gone=3"]);
+    net.settle().expect("it comes to rest");
+    for tree in 1..3 {
+        assert_eq!(net.shown(tree), net.shown(0), "{tree}");
+    }
+}
