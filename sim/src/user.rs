@@ -342,6 +342,10 @@ impl Doing<'_> {
             let files = self.files_below(&top);
             files.get(self.draw.index(files.len().max(1)))?.clone()
         };
+        // Bytes of chance are no rules, and a location with rules that cannot be read waits for a person.
+        if path.rsplit('/').next() == Some(tidegate_storage::disk::RULE_FILE) {
+            return None;
+        }
         let at = Place { location: location.to_owned(), path };
         match self.draw.below(5) {
             0 => self.user.remove_tree(&absolute(&at)).ok().map(|()| Came::Done),
