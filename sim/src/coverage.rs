@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 pub struct Coverage(BTreeMap<String, u64>);
 
 /// What a corpus of the standard profile must reach, besides every verb of the profile (`deed:writes` …).
-pub const EXPECTED: [&str; 39] = [
+pub const EXPECTED: [&str; 40] = [
     "item:install",
     "item:install-over-file",
     "item:make-directory",
@@ -49,6 +49,7 @@ pub const EXPECTED: [&str; 39] = [
     "user:struck-active-path",
     "user:struck-within-a-job",
     "torn:users-own-write",
+    "trash:restored",
 ];
 
 impl Coverage {
