@@ -18,6 +18,9 @@ use crate::env::NetworkError;
 
 /// Pause before an unanswered request about a job is repeated, in milliseconds.
 const AGAIN_MS: u64 = 1_000;
+/// The first such pause after an offer that came before its conduit was heard of there, in milliseconds; it doubles up to
+/// the other one. The row is on its way most of the time.
+const UNHEARD_MS: u64 = 50;
 /// Generations of a conduit whose items are kept for `gen show`.
 pub(super) const GENERATIONS_KEPT: u64 = 100;
 
@@ -47,6 +50,8 @@ pub(super) struct Dispatch {
     /// A request is out.
     asking: bool,
     again_ms: u64,
+    /// Offers that came too early.
+    unheard: u32,
     /// Outcomes received so far.
     outcomes: u32,
     pub(super) current: Vec<EntryPath>,
@@ -61,7 +66,7 @@ enum Stage {
 
 impl Dispatch {
     const fn new() -> Self {
-        Self { stage: Stage::Offer, asking: false, again_ms: 0, outcomes: 0, current: Vec::new() }
+        Self { stage: Stage::Offer, asking: false, again_ms: 0, unheard: 0, outcomes: 0, current: Vec::new() }
     }
 
     /// The other device is not connected any more: begin again from the offer, which costs one round trip.
@@ -69,6 +74,12 @@ impl Dispatch {
         self.stage = Stage::Offer;
         self.asking = false;
         self.again_ms = now_ms;
+    }
+
+    /// The other device knows no such job, or not yet its conduit: offer it again.
+    fn unheard(&mut self, now_ms: u64) {
+        self.lost(now_ms + UNHEARD_MS.saturating_mul(1 << self.unheard.min(16)).min(AGAIN_MS));
+        self.unheard += 1;
     }
 }
 
@@ -233,9 +244,8 @@ impl Core {
     fn on_refused(&mut self, step: &mut Step<'_>, key: JobKey, refusal: &Refusal) -> Result<(), CoreError> {
         let reason = match refusal.code {
             RefusalCode::NotFound => {
-                // It has forgotten the job (its state was lost): offer it again.
                 if let Some(dispatch) = self.service.dispatches.get_mut(&key) {
-                    dispatch.lost(step.now.monotonic_ms + AGAIN_MS);
+                    dispatch.unheard(step.now.monotonic_ms);
                 }
                 return Ok(());
             }
