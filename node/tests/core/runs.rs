@@ -1,11 +1,11 @@
 //! Runs of a conduit: what is copied and deleted, in which order, and when it counts as verified.
 
 use tidegate::core::command::{Command, ConduitChange, Reply};
-use tidegate_protocol::file_sync::{BandwidthLimit, JobState, LimitStep, Schedule, Verification};
+use tidegate_protocol::file_sync::{BandwidthLimit, JobState, LimitStep, Schedule, SyncMode, Verification};
 use tidegate_protocol::id::LocationId;
 use tidegate_protocol::wire::JobControl;
 
-use crate::harness::{A, B, World, file, path};
+use crate::harness::{A, B, LostInput, World, file, path};
 
 /// A world whose mirror holds these files on both ends.
 fn verified(files: &[(&str, &str)]) -> (World, LocationId, LocationId) {
@@ -324,4 +324,25 @@ fn a_job_carries_the_limits_of_the_whole_day_and_what_is_shown_is_that_of_the_ho
         let Reply::Conduit(view) = world.tell(A, Command::Conduit("docs".to_owned())) else { panic!() };
         assert_eq!((view.bandwidth_limit, view.bytes_per_s_now), (limit.clone(), bytes_per_s));
     }
+}
+
+#[test]
+fn a_job_that_comes_before_its_conduit_is_offered_again_soon_and_then_less_often() {
+    let mut world = World::new(2);
+    world.pair(A, B);
+    let (source, _) = world.link(A, B);
+    world.write(A, source, "a", "one");
+    world.run_for(3_000);
+    world.nodes[B].lost = Some(LostInput::Rows);
+    world.conduit_of("docs", "A:src", "B:dst", SyncMode::Mirror, ConduitChange::default());
+    let Reply::Started(started) = world.tell(A, World::sync(30_000)) else { panic!("another answer") };
+    assert!(started.generation.is_some());
+    // After 50, 100, 200, 400 and 800 ms, then every second.
+    let before = world.count(A, "ask JobOffer");
+    world.run_for(1_600);
+    let soon = world.count(A, "ask JobOffer") - before;
+    assert!((4..=6).contains(&soon), "{soon} offers: {}", world.tail());
+    world.run_for(5_000);
+    let later = world.count(A, "ask JobOffer") - before - soon;
+    assert!((4..=6).contains(&later), "{later} offers: {}", world.tail());
 }

@@ -280,7 +280,7 @@ impl World {
         self.conduit_of(text, source, target, SyncMode::Mirror, change);
     }
 
-    fn conduit_of(&mut self, text: &str, source: &str, target: &str, mode: SyncMode, change: ConduitChange) {
+    pub(crate) fn conduit_of(&mut self, text: &str, source: &str, target: &str, mode: SyncMode, change: ConduitChange) {
         let (source, target) = (source.to_owned(), target.to_owned());
         let new = NewConduit { name: label(text), source, target, mode, change };
         self.tell(A, Command::CreateConduit(new));
